@@ -30,11 +30,12 @@ class Encoder(Protocol):
     def __call__(self, images: np.ndarray) -> np.ndarray:
         "Embed a batch: `(b, c, h, w)` uint8 → `(b, d)` float32."
 
-# %% ../nbs/01_embeddings.ipynb #78ab6bae
+# %% ../nbs/01_embeddings.ipynb #49fed247
 class Pixels:
     "R1: the pixels themselves, `(b, c·h·w)` float32 from 0 to 1."
     name = 'pixels'
     config = {'encoder': 'pixels'}
+    batch_size = 2048
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
@@ -153,15 +154,15 @@ def efficientnet_lite0(
 
 ENCODERS: dict[str, Callable[..., Encoder]] = {'pixels': lambda side=0, device=None: Pixels(), 'vgg16': vgg16, 'efficientnet-lite0': efficientnet_lite0}
 
-# %% ../nbs/01_embeddings.ipynb #168a169d
+# %% ../nbs/01_embeddings.ipynb #f8fb9cd9
 def encode(
     images: np.ndarray, # (n, c, h, w) uint8
     encoder: Encoder, # what turns a batch into rows
-    batch_size: int | None = None, # 32 on a CPU, 256 on a GPU if not given
+    batch_size: int | None = None, # the encoder's own; else 32 on a CPU, 256 on a GPU
 ) -> np.ndarray: # (n, d) float32, as the encoder gives them
     "Run an encoder over all images, several batches at a time, with its throughput in the progress bar."
     on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
-    rows, out = blocks(len(images), batch_size or (32 if on_cpu else 256)), None
+    rows, out = blocks(len(images), batch_size or getattr(encoder, 'batch_size', 32 if on_cpu else 256)), None
     with Workers(cpu_count() if on_cpu else 1) as w, progress(desc=encoder.name, total=len(images), unit=' images') as bar:
         for s, x in zip(rows, w.map(lambda s: encoder(images[s]), rows)):
             x = np.asarray(x)
