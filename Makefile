@@ -1,0 +1,75 @@
+# GNU Make 3.81 or newer. Every path is relative, so that a checkout may lie in a folder with spaces in its name.
+PYTHON  ?= python3
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
+PIP     := $(BIN)/python -m pip install -qq --disable-pip-version-check
+NEEDS   := settings.ini setup.py pyproject.toml
+# What nbdev and tools/make_readme.py write from the notebooks, and the notebooks themselves.
+MADE    := nbs semdedup README.md index_files
+
+.PHONY: help report test notebooks check bench clean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+report: $(VENV)/.installed ## set up, and make the report on the packaged sample: reports/fmnist-mini/index.html
+	@$(BIN)/semdedup report --dataset fmnist-mini --out reports/fmnist-mini
+
+test: $(VENV)/.dev ## run the notebooks and tests/ (WORKERS=2 notebooks at a time)
+	@echo "Running the notebooks as tests (some minutes) …"; status=0; \
+	$(BIN)/nbdev_test --n_workers $(WORKERS) || status=1; \
+	$(BIN)/python -m pytest -rs || status=1; \
+	[ $$status = 0 ] || echo "Something above failed."; exit $$status
+
+# Cleaning comes first: it gives every cell the id that the exported code refers to. Export comes before the refresh,
+# because notebooks import the package.
+notebooks: $(VENV)/.dev ## after editing notebooks: export, fresh outputs (NB="nbs/a.ipynb …" for some only), README
+	@$(BIN)/nbdev_clean
+	@$(BIN)/nbdev_export
+	@$(BIN)/python tools/refresh_notebooks.py $(NB)
+	@$(BIN)/python tools/make_readme.py
+
+# `git diff` passes over files that are new, `git status` does not.
+check: $(VENV)/.dev ## do the notebooks, the package and the README agree, and is it committed?
+	@$(BIN)/nbdev_clean
+	@$(BIN)/nbdev_export
+	@$(BIN)/python tools/make_readme.py
+	@changed=$$(git status --porcelain -- $(MADE)) || exit 1; \
+	if [ -n "$$changed" ]; then \
+	  git --no-pager diff -- semdedup README.md; echo "$$changed"; \
+	  echo "Notebooks, package and README do not agree with what is committed: run 'make notebooks' and commit the files above."; exit 1; \
+	else echo "Notebooks, package and README agree."; fi
+
+bench: $(VENV)/.installed ## run benchmarks/*.py
+	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+clean: ## remove what builds and tests leave behind (not .venv, not results)
+	@rm -rf build dist ./*.egg-info _proc _docs .pytest_cache
+	@find nbs semdedup tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# A folder .venv that is there already is used as it is, if pip answers in it.
+$(VENV)/.made:
+	@command -v "$(PYTHON)" > /dev/null || { \
+	  echo "There is no command $(PYTHON). Install Python 3, or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; }
+	@python="$(PYTHON)"; [ ! -x $(BIN)/python ] || python=$(BIN)/python; \
+	least=$$(sed -n 's/^min_python *= *//p' settings.ini); \
+	"$$python" -c 'import sys; sys.exit(list(sys.version_info[:2]) < [int(v) for v in sys.argv[1].split(".")])' "$$least" || { \
+	  echo "semdedup needs Python $$least or newer, and $$python is $$("$$python" --version 2>&1)." \
+	  "Name another: make PYTHON=python$$least …" >&2; exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { \
+	  "$(PYTHON)" -c 'import venv, ensurepip' 2> /dev/null || { \
+	    echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+	  "$(PYTHON)" -m venv $(VENV); }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made $(NEEDS)
+	@echo "Installing semdedup and what it needs into $(VENV) (once; a few minutes) …"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made $(NEEDS)
+	@echo "Installing semdedup, what it needs and what its tests need into $(VENV) (once; a few minutes) …"
+	@$(PIP) -e '.[dev]'
+	@touch $(VENV)/.installed $@
