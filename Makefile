@@ -15,7 +15,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 report: $(VENV)/.installed ## set up, and make the report on the packaged sample: reports/fmnist-mini/index.html
-	@$(BIN)/semdedup report --dataset fmnist-mini --out reports/fmnist-mini
+	@$(BIN)/semdedup report --dataset fmnist-mini --epochs 8 --out reports/fmnist-mini
 
 test: $(VENV)/.dev ## run the notebooks and tests/ (WORKERS=2 notebooks at a time)
 	@echo "Running the notebooks as tests (some minutes) …"; status=0; \

@@ -15,7 +15,8 @@ from .core import UserError, Workers, blocks, check_finite, check_name, check_ra
 from .embeddings import best_device, unit_rows
 
 # %% auto #0
-__all__ = ['nearest_centroid', 'assign_block', 'KMeans', 'Clusters', 'as_rows', 'as_unit_rows', 'centroid_similarity', 'kmeans']
+__all__ = ['nearest_centroid', 'assign_block', 'plus_plus', 'KMeans', 'Clusters', 'as_rows', 'as_unit_rows',
+           'centroid_similarity', 'kmeans']
 
 # %% ../nbs/02_clustering.ipynb #eda7feff
 def nearest_centroid(
@@ -41,7 +42,26 @@ def assign_block(
     labels, scores = nearest_centroid(x, centroids, bias)
     return labels, scores, torch.zeros_like(centroids).index_add_(0, labels, x)
 
-# %% ../nbs/02_clustering.ipynb #f65faccc
+# %% ../nbs/02_clustering.ipynb #f58b7bef
+def plus_plus(
+    x: np.ndarray, # (n, d) float32
+    k: int, # how many rows to draw, at most n
+    rng: np.random.Generator, # chance
+) -> np.ndarray: # (k,) int64, rows of `x`
+    "Rows that lie far from each other: greedy k-means++, with 2 + ln k candidates a step."
+    norms = np.einsum('ij,ij->i', x, x)
+    picked = [int(rng.integers(len(x)))]
+    nearest = np.maximum(norms + norms[picked[0]] - 2 * (x @ x[picked[0]]), 0)
+    for _ in range(1, k):
+        total = np.cumsum(nearest, dtype=np.float64)
+        draws = rng.random(2 + int(np.log(k))) * total[-1]
+        candidates = np.minimum(np.searchsorted(total, draws, side='right'), len(x) - 1)
+        distances = np.minimum(nearest, np.maximum(norms + norms[candidates][:, None] - 2 * (x[candidates] @ x.T), 0))
+        best = distances.sum(1, dtype=np.float64).argmin()
+        picked.append(int(candidates[best])); nearest = distances[best]
+    return np.array(picked)
+
+# %% ../nbs/02_clustering.ipynb #5cd8f3e8
 class KMeans(fast_pytorch_kmeans.KMeans):
     "fast-pytorch-kmeans with a seed, blocks, no empty clusters, and labels that belong to the centroids."
     block = 2048 # rows at a time: 2048 × 784 floats are 6 MB, which stay in a processor's cache
@@ -61,9 +81,7 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         rng, n, k = np.random.default_rng(self.seed), len(X), self.n_clusters
         sample = np.sort(rng.choice(n, min(n, max(10_000, 20 * k)), replace=False))
         if self.init == 'random': return X[np.sort(rng.choice(n, k, replace=False))].clone()
-        from sklearn.cluster import kmeans_plusplus
-        centroids, _ = kmeans_plusplus(X[sample].cpu().numpy(), k, random_state=int(rng.integers(2**31)))
-        return torch.from_numpy(centroids).to(X.device)
+        return X[sample[plus_plus(X[sample].cpu().numpy(), k, rng)]]
 
     def bias(self, centroids: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(centroids[:, 0]) if self.spherical else -.5 * (centroids * centroids).sum(1)
@@ -107,14 +125,14 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         if not used.all():
             warnings.warn(f'{int(used.sum())} of {self.n_clusters} clusters are used: there are no more that differ.')
             labels = (used.cumsum(0) - 1)[labels]
-        self.centroids = c[used]
+        self.centroids, self.scores = c[used], scores
         return labels
 
     def predict(self, X: torch.Tensor) -> torch.Tensor: # (n,) int64
         "The nearest of the fitted centroids for each row."
         with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return self.assign(X, self.centroids, w)[0]
 
-# %% ../nbs/02_clustering.ipynb #e91d4b2d
+# %% ../nbs/02_clustering.ipynb #03c424c0
 @dataclass
 class Clusters:
     "Images in clusters: what `kmeans` returns."
@@ -166,7 +184,7 @@ def centroid_similarity(
         out[s] = np.einsum('ij,ij->i', a, c) / np.where(lengths > 0, lengths, 1)
     return np.clip(out, -1, 1)
 
-# %% ../nbs/02_clustering.ipynb #e3020dee
+# %% ../nbs/02_clustering.ipynb #fa5b3945
 def kmeans(
     x: np.ndarray | torch.Tensor, # (n, d) embeddings, one row an image
     n_clusters: int = 20, # how many clusters; at most n
@@ -184,5 +202,6 @@ def kmeans(
     km = KMeans(int(n_clusters), check_range('max_iter', max_iter, 1, whole=True), check_range('tol', tol, 0), spherical, init, check_range('seed', seed, 0, whole=True))
     labels = km.fit_predict(torch.from_numpy(x).to(best_device(device))).cpu().numpy()
     centroids = km.centroids.cpu().numpy()
+    similarity = km.scores.cpu().numpy().clip(-1, 1) if spherical else centroid_similarity(x, centroids, labels)
     config = dict(method='kmeans', n_clusters=int(n_clusters), seed=int(seed), spherical=spherical, max_iter=max_iter, tol=tol, init=init, data=digest(x))
-    return Clusters(labels, centroids, centroid_similarity(x, centroids, labels), config)
+    return Clusters(labels, centroids, similarity, config)

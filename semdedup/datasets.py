@@ -144,7 +144,7 @@ def digits() -> Images:
     images, cut = np.rint(d.images * (255/16)).astype(np.uint8), len(d.images) * 4 // 5
     return from_arrays(images[:cut], d.target[:cut], images[cut:], d.target[cut:], name='digits', source='sklearn.datasets.load_digits')
 
-# %% ../nbs/00_datasets.ipynb #65ead106
+# %% ../nbs/00_datasets.ipynb #abd4d369
 TORCHVISION = {'mnist': ('MNIST', 'MNIST/raw/train-images-idx3-ubyte.gz, …'), 'fmnist': ('FashionMNIST', 'FashionMNIST/raw/train-images-idx3-ubyte.gz, …'),
                'cifar10': ('CIFAR10', 'cifar-10-python.tar.gz')}
 
@@ -171,7 +171,7 @@ def torchvision_images(
             train, test = [getattr(torchvision.datasets, cls)(root, train=t, download=True) for t in (True, False)]
     except Exception as e: # torchvision raises RuntimeError, OSError, ValueError, AssertionError, EOFError, …
         raise UserError(f'{name} could not be had: torchvision.datasets.{cls} tried to read it from {root} or to download it there '
-                        f'({type(e).__name__}: {str(e).splitlines()[0] if str(e) else "no message"}). Put the official files ({by_hand}) or {name}.npz '
+                        f'({type(e).__name__}: {" ".join(str(e).split())[:300]}). Put the official files ({by_hand}) or {name}.npz '
                         f'with train_images, train_labels, test_images, test_labels into that folder by hand, set SEMDEDUP_DATA to a folder that has them, '
                         f'or use fmnist-mini, which comes with the package.') from e
     return from_arrays(np.asarray(train.data), np.asarray(train.targets), np.asarray(test.data), np.asarray(test.targets),

@@ -30,14 +30,14 @@ class Encoder(Protocol):
     def __call__(self, images: np.ndarray) -> np.ndarray:
         "Embed a batch: `(b, c, h, w)` uint8 → `(b, d)` float32."
 
-# %% ../nbs/01_embeddings.ipynb #49fed247
+# %% ../nbs/01_embeddings.ipynb #352ceee2
 class Pixels:
     "R1: the pixels themselves, `(b, c·h·w)` float32 from 0 to 1."
     name = 'pixels'
     config = {'encoder': 'pixels'}
     batch_size = 2048
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+        return np.divide(images.reshape(len(images), -1), np.float32(255), dtype=np.float32)
 
 # %% ../nbs/01_embeddings.ipynb #1b41f7d0
 class TorchEncoder:
@@ -154,7 +154,7 @@ def efficientnet_lite0(
 
 ENCODERS: dict[str, Callable[..., Encoder]] = {'pixels': lambda side=0, device=None: Pixels(), 'vgg16': vgg16, 'efficientnet-lite0': efficientnet_lite0}
 
-# %% ../nbs/01_embeddings.ipynb #f8fb9cd9
+# %% ../nbs/01_embeddings.ipynb #4c999a77
 def encode(
     images: np.ndarray, # (n, c, h, w) uint8
     encoder: Encoder, # what turns a batch into rows
@@ -176,6 +176,7 @@ def encode(
 def unit_rows(
     x: np.ndarray, # (n, d) float32
     what: str = 'embeddings', # how errors call them
+    in_place: bool = False, # overwrite `x`: for arrays that nobody else holds
 ) -> np.ndarray: # (n, d) float32, each row of length 1
     "Scale each row to length one; raises `UserError` for rows that are not finite, or all zero and so without direction."
     lengths = np.sqrt(np.einsum('ij,ij->i', check_finite(x, what), x))
@@ -183,7 +184,7 @@ def unit_rows(
     if len(zero):
         raise UserError(f'{what}: {len(zero)} of {len(x)} rows are all zero (rows {", ".join(map(str, zero[:5]))}), and have no direction to compare. '
                         f'In pixel space these are black images: remove them, or use another encoder.')
-    return x / lengths[:, None]
+    return np.divide(x, lengths[:, None], out=x if in_place else None)
 
 # %% ../nbs/01_embeddings.ipynb #93c76efd
 def read_cache(
@@ -209,7 +210,7 @@ def write_cache(
     "Write embeddings atomically, with their configuration and a checksum."
     with atomic_write(path) as tmp: save_file({'x': x}, tmp, metadata={'config': json.dumps(config), 'sha256': digest(x)})
 
-# %% ../nbs/01_embeddings.ipynb #2afb55e9
+# %% ../nbs/01_embeddings.ipynb #d1e73bae
 def get_encoder(
     encoder: str | Encoder | Callable, # a name, an encoder, or a function from a batch (b, c, h, w) uint8 to rows (b, d)
     side: int, # of the images, in pixels
@@ -246,10 +247,10 @@ def embed(
     pixels = images.images if isinstance(images, Split) else as_images(images)
     enc = get_encoder(encoder, max(pixels.shape[-2:]), weights=weights, size=size, device=device)
     what = f'{enc.name} embeddings of {name}'
-    if not cache or not enc.config or enc.name == 'pixels': return unit_rows(encode(pixels, enc), what)
+    if not cache or not enc.config or enc.name == 'pixels': return unit_rows(encode(pixels, enc), what, in_place=True)
     config = {**enc.config, 'data': digest(pixels), 'format': 1}
     folder = cache_dir()/'embeddings' if cache is True else Path(cache)
     path = folder/f'{Path(name).name}-{enc.name}-{digest(config)}.safetensors'
     x = read_cache(path, config)
-    if x is None: write_cache(path, x := unit_rows(encode(pixels, enc), what), config)
+    if x is None: write_cache(path, x := unit_rows(encode(pixels, enc), what, in_place=True), config)
     return x

@@ -36,7 +36,7 @@ def new_figure(
     for ax in axes.flat: ax.spines[['top', 'right']].set_visible(False)
     return fig, axes
 
-# %% ../nbs/07_plots.ipynb #314e4003
+# %% ../nbs/07_plots.ipynb #976a3a6c
 def plot_bands(
     table: pd.DataFrame, # space, cluster, stage (before, after), q05, q25, q50, q75, q95
 ) -> Figure:
@@ -50,12 +50,14 @@ def plot_bands(
             s = t[t.stage == stage].set_index('cluster').reindex(order)
             y = np.arange(len(order)) + shift
             ax.hlines(y, s.q05, s.q95, color=c, lw=1); ax.hlines(y, s.q25, s.q75, color=c, lw=3.5)
-            ax.plot(s.q50, y, 'o', ms=3.5, color=c, mec='white', mew=.6, label=f'{stage} pruning')
+            ax.plot(s.q50, y, 'o', ms=3.5, color=c, mec='white', mew=.6)
         ax.set(yticks=range(len(order)), yticklabels=order, title=space, xlabel='cosine similarity of two images of the cluster', ylabel='cluster')
-        ax.invert_yaxis(); ax.legend(frameon=False, fontsize=8, loc='lower left')
+        ax.invert_yaxis()
+    handles = [plt.Line2D([], [], color=c, lw=3.5, label=f'{stage} pruning') for stage, c in (('before', SPACES[0]), ('after', '#9ca3af'))]
+    fig.legend(handles=handles, frameon=False, fontsize=8, loc='outside upper right', ncols=2)
     return fig
 
-# %% ../nbs/07_plots.ipynb #8daad255
+# %% ../nbs/07_plots.ipynb #63533ee7
 def plot_centroid_similarity(
     table: pd.DataFrame, # space, similarity (left edge of a bin), width, share (of images)
 ) -> Figure:
@@ -75,7 +77,7 @@ def plot_cluster_classes(
     for ax, space in zip(axes[0], spaces):
         m = table[table.space == space].pivot(index='cluster', columns='class', values='count')[classes]
         m = m.loc[m.values.argmax(1).argsort(kind='stable')]
-        sizes = m.sum(1)
+        sizes = m.sum(axis=1)
         sns.heatmap(m.div(sizes, axis=0) * 100, ax=ax, cmap='mako_r', vmin=0, vmax=100, cbar=ax is axes[0, -1], cbar_kws=dict(label='of the cluster (%)'), linewidths=.3)
         ax.set(title=space, ylabel='cluster (images)', xlabel=''); ax.set_yticks(np.arange(len(m)) + .5, [f'{c} ({n:,})' for c, n in sizes.items()], rotation=0)
         ax.set_xticks(np.arange(len(classes)) + .5, classes, rotation=60, ha='right')

@@ -225,7 +225,7 @@ def answer(
             f'a random {what} costs {with_interval(chance.cost, chance.cost_ci95)}. '
             f'The difference, {with_interval(best.gain, best.gain_ci95)}, is {verdict}.')
 
-# %% ../nbs/08_reports.ipynb #06bde619
+# %% ../nbs/08_reports.ipynb #a104ff96
 def experiments_folder() -> Path:
     "Where the experiment notebooks are: in the installed package, or in the checkout."
     package = Path(semdedup.__file__).parent
@@ -252,7 +252,7 @@ def run_notebook(
     os.environ['SEMDEDUP_PROGRESS'] = shown or str(int(sys.stderr.isatty()))
     try:
         with mendable(target):
-            papermill.execute_notebook(str(source), str(target), json.loads(json.dumps(parameters)), kernel_name='python3', progress_bar=False, extra_arguments=['--log-level=ERROR'],
+            papermill.execute_notebook(str(source), str(target), json.loads(json.dumps(parameters)), kernel_name='python3', progress_bar=False, extra_arguments=['--log-level=CRITICAL'],
                                         stderr_file=Stderr(), log_output=False)
     except PapermillExecutionError as e:
         if e.ename == 'UserError': raise UserError(e.evalue) from None

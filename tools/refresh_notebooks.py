@@ -21,6 +21,7 @@ from nbdev.process import NBProcessor, extract_directives
 
 ROOT = Path(__file__).resolve().parents[1]
 DPI = 80
+UNSAVED = {'report.ipynb'}                                         # its outputs are a whole page, which lies in reports/
 # Widgets are progress bars too. A PNG without the version of matplotlib in it changes only if the picture does.
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 SET_UP = f"import matplotlib; matplotlib.rcParams['figure.dpi'] = {DPI}; set_matplotlib_formats('png', metadata={{'Software': None}})"
@@ -77,6 +78,7 @@ def main():
     flags = set(get_config().tst_flags.split()) - set(args.flags.split())
     paths, failed = given or sorted(p.resolve() for p in nbglob(as_path=True)), []
     for path in paths:
+        if path.name in UNSAVED: continue
         # A pool for each: nothing is left of one notebook when the next begins, and one that kills its process stops alone.
         with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
             try: seconds, error, said = pool.submit(refresh, path, flags).result()
