@@ -146,14 +146,14 @@ def age() -> float: # seconds
     import time, psutil
     return time.time() - psutil.Process().create_time()
 
-# %% ../nbs/09_cli.ipynb #d6aee5f9
+# %% ../nbs/09_cli.ipynb #0ef2860f
 Encoders = Annotated[str, typer.Option('--encoder', help='Representation spaces, with commas; the last one gets all selections. report adds pixels (R1) in front.')]
 Ratios = Annotated[str, typer.Option('--ratio', help='Per cents that are kept, with commas.')]
 RankTypes = Annotated[str, typer.Option('--rank-type', help='random, cossim, with commas.')]
 PruneTypes = Annotated[str, typer.Option('--prune-type', help='common, diverse, stratified, systematic, with commas.')]
 Regimes = Annotated[str, typer.Option('--regime', help='epochs, steps, with commas.')]
 Seeds = Annotated[int, typer.Option(help='Trainings of each selection; at least 2 for an interval.')]
-Holdout = Annotated[float, typer.Option(help='The share of the training images that is set aside to choose on, 0 to 0.9.')]
+Holdout = Annotated[float, typer.Option(help='The share of the training images that is set aside to choose on, up to 0.9.')]
 Eps = Annotated[float, typer.Option(help='Near-duplicates that are shown have cosine similarity of at least 1 - eps.')]
 Out = Annotated[Optional[Path], typer.Option(help='The folder; one that holds another configuration is refused.')]
 

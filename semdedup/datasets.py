@@ -194,7 +194,7 @@ def load_images(
 
 DATASETS = ['fmnist-mini', 'digits', *TORCHVISION] # the names that `load_images` knows
 
-# %% ../nbs/00_datasets.ipynb #9d9cbab2
+# %% ../nbs/00_datasets.ipynb #5fefe703
 def holdout(
     images: Images, # a data set
     share: float = .1, # the share of each class to set aside; 0 for none
@@ -206,7 +206,8 @@ def holdout(
     aside = np.zeros(len(y), bool)
     for c in np.unique(y):
         rows = np.flatnonzero(y == c)
-        aside[rng.choice(rows, round(share * len(rows)), replace=False)] = True
+        least = int(share > 0 and len(rows) > 1) # a class of a few images is heard too
+        aside[rng.choice(rows, max(least, round(share * len(rows))), replace=False)] = True
     stay = np.flatnonzero(~aside)
     if not aside.any(): return images, stay
     return replace(images, train=images.train.take(stay), val=images.train.take(np.flatnonzero(aside))), stay

@@ -83,7 +83,7 @@ def plot_cluster_classes(
         ax.set_xticks(np.arange(len(classes)) + .5, classes, rotation=60, ha='right')
     return fig
 
-# %% ../nbs/07_plots.ipynb #903d8235
+# %% ../nbs/07_plots.ipynb #edb32485
 def colour_of(selection: str) -> str: return COLOURS.get(selection, '#9333ea')
 
 def plot_accuracy(
@@ -105,7 +105,8 @@ def plot_accuracy(
             ax.axhline(full.accuracy.iloc[0], color=COLOURS['full'], lw=1, ls='--', label='full set'); ax.axhspan(*(full.accuracy.iloc[0] + np.array([-1, 1]) * full.ci95.iloc[0]), color='#111111', alpha=.07, lw=0)
         ratios = sorted(set(t.ratio) - {1.})
         ax.set(xscale='log', title=f'equal {regime}', xlabel='images kept (%)'); ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
-    axes[0, 0].set_ylabel('test accuracy (%)')
+    low, high = axes[0, 0].get_ylim() # wide intervals of few seeds must not hide the means
+    axes[0, 0].set(ylabel='test accuracy (%)', ylim=(max(low, 0), min(high, 100)))
     fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='outside right center')
     return fig
 

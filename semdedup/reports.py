@@ -27,7 +27,7 @@ __all__ = ['KEY', 'COLUMNS', 'STAGES', 'Config', 'same_config', 'claim_folder', 
            'Stderr', 'run_notebook', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html',
            'table_html', 'versions', 'write_page', 'command_of', 'make_report']
 
-# %% ../nbs/08_reports.ipynb #4de5e8cd
+# %% ../nbs/08_reports.ipynb #f9d1cf25
 @dataclass(frozen=True)
 class Config:
     "What a report or a sweep is asked to do. Ratios are fractions that are kept."
@@ -54,7 +54,8 @@ class Config:
         for r in self.ratios:
             if not 0 < check_range('ratio', r, 0, 1): raise UserError('ratio is 0: a model needs images to train on. Keep more.')
         check_range('n_clusters', self.n_clusters, 1, whole=True); check_range('seeds', self.seeds, 1, whole=True)
-        check_range('eps', self.eps, 0, 2); check_range('holdout', self.holdout, 0, .9)
+        check_range('eps', self.eps, 0, 2)
+        if not 0 < check_range('holdout', self.holdout, 0, .9): raise UserError('holdout is 0: some training images must be set aside to choose on. Give for example 0.1.')
         self.recipe
     @property
     def recipe(self) -> Recipe: return Recipe(self.model, self.epochs)

@@ -24,10 +24,9 @@ __all__ = ['MODELS', 'REGIMES', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 
            'accuracy', 'train_stack', 'Run', 'Stopped', 'stacks', 'train', 'one_thread_each', 'interval', 'difference',
            'Scores', 'evaluate']
 
-# %% ../nbs/06_training.ipynb #0933634f
+# %% ../nbs/06_training.ipynb #34fd79b6
 class Model(Protocol):
     "What the trainer needs of a model."
-    small: bool # are its products too small to be shared by threads?
     def init(self, shape: tuple[int, int, int], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]: ...
     def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor: ...
 
@@ -44,7 +43,7 @@ def layer(
 
 class MLP:
     "The original's multilayer perceptron for 28 × 28 images: 784-128-64-10, ReLU."
-    hidden, small = (128, 64), True
+    hidden = (128, 64)
     def init(self, shape, n_classes, generators):
         widths = [math.prod(shape), *self.hidden, n_classes]
         return [p for a, b in zip(widths, widths[1:]) for p in layer((a, b), a, b, generators)]
@@ -55,7 +54,7 @@ class MLP:
             if i + 2 < len(params): h = h.relu()
         return h
 
-# %% ../nbs/06_training.ipynb #a3a07654
+# %% ../nbs/06_training.ipynb #c7c56618
 def stacked_conv(
     x: torch.Tensor, # (R, b, c, h, w)
     weight: torch.Tensor, # (R, out, c, 3, 3)
@@ -70,7 +69,7 @@ def stacked_conv(
 
 class CNN:
     "The original's convolutional network for CIFAR-10: 16, 32, 64 channels, then 128 units."
-    channels, hidden, small = (16, 32, 64), 128, False
+    channels, hidden = (16, 32, 64), 128
     def init(self, shape, n_classes, generators):
         c, h, w = shape
         if min(h, w) < 8: raise UserError(f'model cnn halves the side three times: images of {h} × {w} pixels are too small. Use model mlp.')
@@ -183,7 +182,7 @@ def train_stack(
         if step + 1 in marks: curve.append(pd.DataFrame({'replica': range(len(seeds)), 'step': step + 1, 'accuracy': accuracy(model, params, evaluations[watched])}))
     return {k: accuracy(model, params, d) for k, d in evaluations.items()}, pd.concat(curve) if curve else pd.DataFrame()
 
-# %% ../nbs/06_training.ipynb #dec3463b
+# %% ../nbs/06_training.ipynb #9ca295e4
 REGIMES = ('epochs', 'steps')
 
 @dataclass
@@ -237,7 +236,7 @@ def train(
                                         steps[part[0]], checkpoints if runs[part[0]].regime == 'steps' else 0, on_step)
             seconds = (time.perf_counter() - start) / len(part)
             return pd.DataFrame({'n_train': len(runs[part[0]].subset), 'steps': steps[part[0]], **{k: np.asarray(v, float) for k, v in scores.items()}, 'train_seconds': seconds}, index=part), curve
-        with one_thread_each(device == 'cpu' and (len(parts) > 1 or MODELS[recipe.model].small)) as mapped:
+        with one_thread_each(device == 'cpu' and len(parts) > 1) as mapped:
             try:
                 for part, (result, curve) in zip(parts, mapped(work, parts)):
                     results.append(result)
