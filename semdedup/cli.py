@@ -81,7 +81,7 @@ NClusters = Annotated[int, typer.Option(help='Clusters of k-means.')]
 ModelName = Annotated[Optional[str], typer.Option('--model', help='mlp or cnn; the original\'s choice for grey and for colour images if not given.')]
 Epochs = Annotated[int, typer.Option(help='Passes over the images that are kept.')]
 
-# %% ../nbs/09_cli.ipynb #9fb6ac04
+# %% ../nbs/09_cli.ipynb #952833f0
 def default_folder(config: dict) -> Path:
     "Where a run goes if nothing is said: a folder named by what it is."
     from semdedup.core import digest
@@ -117,13 +117,15 @@ def run(
         semdedup run --eps 0.02 --encoder efficientnet-lite0
     """
     from semdedup import deduplicate, embed, kmeans, load_images, prune, rank
-    from semdedup.core import check_range
+    from semdedup.core import check_range, check_seed
     from semdedup.reports import claim_folder
-    from semdedup.training import Recipe, Run, interval, train
+    from semdedup.training import Recipe, Run, check_training, interval, train
     keep = fraction(ratio)
     check_range('seeds', seeds, 1, whole=True)
     images = load_images(dataset)
     recipe = Recipe(model_for(model, images), epochs)
+    check_training(images, recipe, regime)
+    check_seed(seed)
     x = embed(images, encoder, weights=weights if encoder == 'vgg16' else None)
     groups = kmeans(x, n_clusters, seed=seed)
     picked = prune(groups, rank(groups, rank_type, seed), keep, prune_type, seed) if eps is None else deduplicate(x, eps, rule, groups=groups, seed=seed)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'bad_rows', 'check_finite', 'digest', 'mendable', 'make_folder',
-           'atomic_write', 'current_umask', 'cache_dir', 'data_root', 'progress', 'cpu_count', 'free_cpus', 'Workers',
-           'blocks']
+__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'check_finite', 'digest', 'mendable',
+           'make_folder', 'atomic_write', 'current_umask', 'cache_dir', 'data_root', 'progress', 'cpu_count',
+           'free_cpus', 'Workers', 'blocks']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -36,7 +36,7 @@ def check_name(
     hint = f' Did you mean {near[0]!r}?' if near else ''
     raise UserError(f'Unknown {kind} {name!r}.{hint} There are: {", ".join(valid)}.')
 
-# %% ../nbs/00_core.ipynb #e3916a60
+# %% ../nbs/00_core.ipynb #a2f79389
 def check_range(
     name: str, # the argument's name
     value: float, # what the user gave
@@ -51,13 +51,19 @@ def check_range(
     if not ok or (whole and value != int(value)): raise UserError(f'{name} is {value!r}; it must be {kind} {span}.')
     return int(value) if whole else value
 
-# %% ../nbs/00_core.ipynb #2c4f80e3
+def check_seed(
+    seed: int, # what the user gave
+) -> int: # the same, as an `int`
+    "Return `seed` if numpy's and torch's generators take it; else raise `UserError`."
+    return check_range('seed', seed, 0, 2**63 - 1, whole=True)
+
+# %% ../nbs/00_core.ipynb #6a9bb265
 def bad_rows(
     x: np.ndarray, # (n, ...) any numbers
 ) -> np.ndarray: # (m,) int64, the rows that hold NaN or infinity
     "Rows of `x` with a value that is not finite."
     if x.dtype.kind != 'f' or x.size == 0: return np.empty(0, np.int64)
-    with np.errstate(invalid='ignore', over='ignore'): sums = x.reshape(len(x), -1).sum(1)
+    with np.errstate(invalid='ignore', over='ignore'): sums = x.reshape(len(x), -1).sum(1, dtype=np.promote_types(x.dtype, np.float32))
     return np.flatnonzero(~np.isfinite(sums))
 
 def check_finite(
@@ -85,11 +91,12 @@ def digest(
         h.update(b'\0')
     return h.hexdigest()[:length]
 
-# %% ../nbs/00_core.ipynb #c23d7b4c
+# %% ../nbs/00_core.ipynb #b18a20a4
 MENDABLE = {errno.ENOSPC: 'the disk is full: free some space', errno.EDQUOT: 'the disk quota is used up: free some space',
             errno.EACCES: 'permission denied: choose another folder', errno.EPERM: 'permission denied: choose another folder',
             errno.EROFS: 'the file system is read-only: choose another folder', errno.ENOTDIR: 'a part of the path is a file: choose another folder',
-            errno.EEXIST: 'a file of that name is in the way: choose another folder'}
+            errno.EEXIST: 'a file of that name is in the way: choose another folder', errno.EISDIR: 'a folder of that name is in the way: remove it',
+            errno.EFBIG: 'the file is larger than this system allows: raise the limit (ulimit -f)'}
 
 @contextmanager
 def mendable(

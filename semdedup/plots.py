@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from .core import atomic_write
 
 # %% auto #0
-__all__ = ['COLOURS', 'SPACES', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'plot_cluster_classes', 'colour_of',
-           'plot_accuracy', 'plot_gain', 'plot_seconds', 'plot_curves', 'show_image', 'plot_pairs', 'publish']
+__all__ = ['COLOURS', 'SPACES', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'printable', 'plot_cluster_classes',
+           'colour_of', 'plot_accuracy', 'plot_gain', 'plot_seconds', 'plot_curves', 'show_image', 'plot_pairs',
+           'publish']
 
 # %% ../nbs/07_plots.ipynb #a4f6a017
 COLOURS = {'full': '#111111', 'random': '#6b7280', 'random-common': '#9ca3af', 'random-diverse': '#9ca3af', 'random-stratified': '#9ca3af', 'random-systematic': '#9ca3af',
@@ -57,7 +58,7 @@ def plot_bands(
     fig.legend(handles=handles, frameon=False, fontsize=8, loc='outside upper right', ncols=2)
     return fig
 
-# %% ../nbs/07_plots.ipynb #63533ee7
+# %% ../nbs/07_plots.ipynb #4cd6e7b5
 def plot_centroid_similarity(
     table: pd.DataFrame, # space, similarity (left edge of a bin), width, share (of images)
 ) -> Figure:
@@ -67,6 +68,12 @@ def plot_centroid_similarity(
         ax.fill_between(t.similarity + t.width / 2, 100 * t.share, color=c, alpha=.15); ax.plot(t.similarity + t.width / 2, 100 * t.share, color=c, label=space)
     ax.set(xlabel='cosine similarity to the centroid of the cluster', ylabel='images (%)', ylim=(0, None)); ax.legend(frameon=False)
     return fig
+
+def printable(
+    text: str, # a name that comes from data
+) -> str:
+    "A name without control characters, which no font can draw and no SVG may hold."
+    return ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in str(text))
 
 def plot_cluster_classes(
     table: pd.DataFrame, # space, cluster, class, count
@@ -78,9 +85,9 @@ def plot_cluster_classes(
         m = table[table.space == space].pivot(index='cluster', columns='class', values='count')[classes]
         m = m.loc[m.values.argmax(1).argsort(kind='stable')]
         sizes = m.sum(axis=1)
-        sns.heatmap(m.div(sizes, axis=0) * 100, ax=ax, cmap='mako_r', vmin=0, vmax=100, cbar=ax is axes[0, -1], cbar_kws=dict(label='of the cluster (%)'), linewidths=.3)
+        sns.heatmap(m.div(sizes, axis=0) * 100, ax=ax, cmap='mako_r', vmin=0, vmax=100, xticklabels=False, yticklabels=False, cbar=ax is axes[0, -1], cbar_kws=dict(label='of the cluster (%)'), linewidths=.3)
         ax.set(title=space, ylabel='cluster (images)', xlabel=''); ax.set_yticks(np.arange(len(m)) + .5, [f'{c} ({n:,})' for c, n in sizes.items()], rotation=0)
-        ax.set_xticks(np.arange(len(classes)) + .5, classes, rotation=60, ha='right')
+        ax.set_xticks(np.arange(len(classes)) + .5, [printable(c) for c in classes], rotation=60, ha='right', parse_math=False)
     return fig
 
 # %% ../nbs/07_plots.ipynb #edb32485

@@ -20,8 +20,8 @@ from .pruning import Selection
 
 # %% auto #0
 __all__ = ['MODELS', 'REGIMES', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 'Batches', 'scale_of', 'Recipe', 'threads',
-           'accuracy', 'train_stack', 'Run', 'Stopped', 'stacks', 'train', 'one_thread_each', 'interval', 'difference',
-           'Scores', 'evaluate']
+           'accuracy', 'train_stack', 'Run', 'check_training', 'Stopped', 'stacks', 'train', 'one_thread_each',
+           'interval', 'difference', 'Scores', 'evaluate']
 
 # %% ../nbs/06_training.ipynb #34fd79b6
 class Model(Protocol):
@@ -181,7 +181,7 @@ def train_stack(
         if step + 1 in marks: curve.append(pd.DataFrame({'replica': range(len(seeds)), 'step': step + 1, 'accuracy': accuracy(model, params, evaluations[watched])}))
     return {k: accuracy(model, params, d) for k, d in evaluations.items()}, pd.concat(curve) if curve else pd.DataFrame()
 
-# %% ../nbs/06_training.ipynb #9ca295e4
+# %% ../nbs/06_training.ipynb #243770ef
 REGIMES = ('epochs', 'steps')
 
 @dataclass
@@ -190,6 +190,15 @@ class Run:
     subset: np.ndarray # (n,) int64, rows of the training split
     seed: int # for weights and order
     regime: str = 'epochs' # epochs or steps: what it has in common with a training on everything
+
+def check_training(
+    images: Images, # the data set
+    recipe: Recipe, # how it is to be trained on
+    regime: str, # epochs or steps
+) -> None:
+    "Raise `UserError` for what cannot be trained, before any work is done."
+    check_name('regime', regime, REGIMES)
+    MODELS[recipe.model].init(images.train.images.shape[1:], len(images.classes), [torch.Generator()])
 
 class Stopped(Exception):
     "Raised in a training that is not wanted any more."
