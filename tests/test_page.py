@@ -1,0 +1,136 @@
+"""The page: one file that loads nothing, runs nothing, and shows names as they are. And unusual reports."""
+import base64, re, shlex
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+import numpy as np, pandas as pd, pytest
+from semdedup import UserError, embed, load_images, reports
+from semdedup.datasets import holdout
+
+NAME = '''<img src=x onerror=alert(1)> "&' '''.strip()
+CLASSES = [f'<b>{NAME}</b>', '</svg><script>alert(2)</script>', '{{ 7 * 7 }}']
+
+def arrays(classes, n=90, m=30):
+    "Random images, alike within a class, of as many classes as there are names."
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(1, 200, (len(classes), 8, 8))
+    images = lambda labels: (patterns[labels] + rng.integers(0, 50, (len(labels), 8, 8))).astype(np.uint8)
+    y, y_test = np.arange(n) % len(classes), np.arange(m) % len(classes)
+    return dict(train_images=images(y), train_labels=y, test_images=images(y_test), test_labels=y_test, classes=np.array(classes))
+
+class Page(HTMLParser):
+    "What there is in a page: tags with their attributes, and text."
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text); self.close()
+        self.text = ' '.join(self.words)
+    def handle_starttag(self, tag, attrs): self.tags.append((tag, dict(attrs)))
+    def handle_data(self, data): self.words.append(data)
+    def all(self, tag): return [attrs for t, attrs in self.tags if t == tag]
+
+@pytest.fixture(scope='module')
+def out(tmp_path_factory):
+    "The folder of a small report on images with names that would be code, if they were not escaped."
+    folder = tmp_path_factory.mktemp('page')
+    np.savez(folder/f'{NAME}.npz', **arrays(CLASSES))
+    config = reports.Config(str(folder/f'{NAME}.npz'), encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('diverse',), n_clusters=3, epochs=1, seeds=2)
+    assert reports.make_report(config, folder/'out') == folder/'out'/'index.html'
+    return folder/'out'
+
+@pytest.fixture(scope='module')
+def source(out): return (out/'index.html').read_text(encoding='utf-8')
+@pytest.fixture(scope='module')
+def page(source): return Page(source)
+
+def test_nothing_runs(page):
+    assert {tag for tag, _ in page.tags} & {'script', 'iframe', 'object', 'embed', 'form', 'base', 'link', 'svg'} == set()
+    assert [(tag, name) for tag, attrs in page.tags for name in attrs if name.startswith('on')] == []
+    [policy] = [m['content'] for m in page.all('meta') if m.get('http-equiv') == 'Content-Security-Policy']
+    assert "default-src 'none'" in policy and 'script-src' not in policy and 'http' not in policy
+
+def test_nothing_is_loaded(page, source):
+    "Every picture is in the page, and no address leads to another host."
+    assert page.all('img') and all(a['src'].startswith('data:image/') for a in page.all('img'))
+    addresses = [attrs[name] for _, attrs in page.tags for name in ('href', 'src', 'srcset', 'action', 'data', 'poster') if attrs.get(name)]
+    assert [a[:80] for a in addresses if not a.startswith(('data:image/', '#'))] == []
+    styles = re.findall(r'<style>(.*?)</style>', source, re.S) + [attrs.get('style') or '' for _, attrs in page.tags]
+    assert not re.search(r'@import|url\(', ' '.join(styles))
+
+def test_every_picture_is_told_in_words(page):
+    assert all(a.get('alt', '').strip() for a in page.all('img')) and page.all('html') == [{'lang': 'en'}] and len(page.all('h1')) == 1
+
+def test_every_picture_is_whole(page):
+    "PNGs have their signature; SVGs are XML without scripts, whatever classes are called."
+    for a in page.all('img'):
+        kind, content = re.fullmatch('data:image/(.*?);base64,(.*)', a['src']).groups()
+        content = base64.b64decode(content, validate=True)
+        if kind == 'png': assert content.startswith(b'\x89PNG')
+        else: assert not [e.tag for e in ElementTree.fromstring(content).iter() if 'script' in e.tag.lower()]
+
+def test_names_are_shown_as_they_are(page, source):
+    "Escaped in the source, and whole in what is read: data set, classes, path."
+    assert page.text.count(NAME) >= 3 and page.all('title') and f'semdedup: {NAME}' in page.text
+    alts = ' '.join(a['alt'] for a in page.all('img'))
+    for name in CLASSES: assert name in page.text and name in alts
+    assert '<img src=x' not in source and '&lt;img src=x' in source and '<b><img' not in source
+
+def test_code_is_not_shown(page):
+    assert 'import pandas' not in page.text and 'Traceback' not in page.text
+
+def test_figures_have_their_tables_beside_them(page, out):
+    named = re.findall(r'Table: (figures/\w+\.csv)', page.text)
+    assert len(named) >= 7
+    for name in named: assert len(pd.read_csv(out/name)) > 0
+    for figure in [*out.glob('figures/*.svg'), *out.glob('figures/*.png')]: assert figure.with_suffix('.csv').exists() and figure.with_suffix('.json').exists()
+
+def test_the_command_repeats_it(page, out):
+    "As the shell will read it."
+    [command] = [w for w in page.words if w.startswith('semdedup report ')]
+    words = shlex.split(command)
+    assert words[words.index('--dataset') + 1] == str(out.parent/f'{NAME}.npz') and words[words.index('--out') + 1] == str(out)
+
+# Parameters of notebooks
+
+@pytest.mark.parametrize('notebook, parameters, says', [
+    ('E1_cosine_similarity', {'n_cluster': 5}, "'n_cluster'.*Did you mean 'n_clusters'"), ('E2_pruning_performance', {'epoch': 5}, "'epoch'.*Did you mean 'epochs'"),
+    ('report', {'output': 'x'}, "'output'"), ('E3', {}, "experiment 'E3'"),
+])
+def test_misspelt_parameters_are_refused(tmp_path, notebook, parameters, says):
+    with pytest.raises(UserError, match=says): reports.run_notebook(notebook, tmp_path/'out', parameters)
+    assert list(tmp_path.iterdir()) == []
+
+def test_a_mistake_inside_a_notebook_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"^Unknown data set 'digit'\. Did you mean 'digits'\?"): reports.run_notebook('E1_cosine_similarity', tmp_path, {'dataset': 'digit'})
+
+# Unusual reports
+
+def test_classes_without_images_and_with_odd_names(tmp_path):
+    "E1 draws them: no training images of the last two; and names that are no plain text for matplotlib, pandas or XML."
+    data = arrays(['$\\no$', '$', 'a_$x^$', '', 'nan', '猫', '\x1b[1m', 'in test only', 'nowhere'])
+    data['train_labels'] %= 7; data['test_labels'] %= 8
+    np.savez(tmp_path/'my.npz', **data)
+    reports.run_notebook('E1_cosine_similarity', tmp_path/'out', dict(dataset=str(tmp_path/'my.npz'), n_clusters=3, out=str(tmp_path/'out')))
+    for file in (tmp_path/'out'/'figures').glob('*.svg'): ElementTree.parse(file)
+
+SMALL = dict(dataset='digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('diverse',), n_clusters=4, epochs=1, seeds=2, regimes=('epochs',))
+
+@pytest.fixture(scope='module')
+def digits():
+    images = load_images('digits')
+    return images, embed(images, 'pixels')
+
+@pytest.mark.parametrize('changes', [dict(regimes=('steps',)), dict(regimes=('steps', 'epochs')), dict(seeds=1), dict(ratios=(1.,)), dict(rank_types=('random',)), dict(n_clusters=1)], ids=str)
+def test_every_configuration_has_an_answer(tmp_path, digits, changes):
+    config = reports.Config(**SMALL | changes)
+    images, stay = holdout(digits[0], config.holdout)
+    results, _ = reports.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)
+    summary = reports.summarise(results)
+    assert re.match(rf'Keeping {100 * config.ratios[0]:g} % chosen by .* costs .* points', reports.answer(summary))
+    assert summary[summary.selection != 'full'].groupby('regime').size().to_dict().keys() == set(config.regimes)
+
+@pytest.mark.parametrize('name', ['encoders', 'ratios', 'rank_types', 'prune_types', 'regimes'])
+def test_what_is_asked_twice_is_trained_once(digits, name):
+    "Else intervals would be too narrow."
+    images, stay = holdout(digits[0], .1)
+    info, _ = reports.plan(images, {'pixels': digits[1][stay]}, reports.Config(**SMALL | {name: SMALL[name] * 2}))
+    assert (len(info), pd.Series(reports.keys(pd.DataFrame(info))).duplicated().sum()) == (2 * 4, 0)
