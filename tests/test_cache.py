@@ -124,15 +124,31 @@ def test_a_manifest_that_is_not_there_is_named(tmp_path):
 
 # Results of trainings
 
+def four_trainings(out, regime):
+    "The function that makes, or goes on with, four small trainings in a folder."
+    config = reports.Config('digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('common',), n_clusters=4, epochs=1, regimes=(regime,), seeds=1)
+    images, _ = holdout(load_images('digits'))
+    return lambda: reports.train_grid(images, {'pixels': embed(images, 'pixels')}, config, out, checkpoints=2)
+
 @pytest.fixture(scope='module')
 def grid(tmp_path_factory):
-    "A folder with four trainings on `digits`, and the function that goes on with them."
+    "A folder with four trainings, and the function that goes on with them."
     out = tmp_path_factory.mktemp('grid')
-    config = reports.Config('digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('common',), n_clusters=4, epochs=1, regimes=('steps',), seeds=1)
-    images, stay = holdout(load_images('digits'))
-    go_on = lambda: reports.train_grid(images, {'pixels': embed(images, 'pixels')}, config, out, checkpoints=2)
+    go_on = four_trainings(out, 'steps')
     assert [len(t) for t in go_on()] == [4, 6]
     return out, go_on
+
+@pytest.mark.parametrize('regime', ['epochs', 'steps'])
+@pytest.mark.parametrize('there', [['full'], ['full', 'random'], ['cossim-common', 'semdedup']], ids='+'.join)
+def test_any_part_of_the_results_is_taken_up(tmp_path, regime, there):
+    "Also parts without curves, or without the name of an encoder."
+    go_on = four_trainings(tmp_path, regime)
+    for name, table in zip(('results', 'curves'), whole := go_on()):
+        if len(table): reports.write_results(table[table.selection.isin(there)], tmp_path/f'{name}.parquet')
+    if there == ['full']: (tmp_path/'curves.parquet').unlink(missing_ok=True)
+    results, curves = go_on()
+    assert sorted(results.selection) == sorted(whole[0].selection) and len(curves) == len(whole[1])
+    assert set(whole[0][whole[0].selection.isin(there)].train_seconds) <= set(results.train_seconds)
 
 @pytest.mark.parametrize('name', ['results.parquet', 'curves.parquet'])
 @pytest.mark.parametrize('damage', ['cut', 'foreign'])
