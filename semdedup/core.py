@@ -17,7 +17,7 @@ import numpy as np
 # %% auto #0
 __all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'check_finite', 'digest', 'mendable',
            'make_folder', 'atomic_write', 'current_umask', 'cache_dir', 'data_root', 'progress', 'cpu_count',
-           'free_cpus', 'Workers', 'blocks']
+           'free_cpus', 'thread_pools', 'Workers', 'blocks']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -176,7 +176,13 @@ def free_cpus() -> int: # at least 1
     busy = sum(psutil.cpu_percent(interval=.1, percpu=True)) / 100
     return max(1, min(cpu_count(), round((os.cpu_count() or 1) - busy)))
 
-# %% ../nbs/00_core.ipynb #00562825
+# %% ../nbs/00_core.ipynb #757ae781
+@functools.cache
+def thread_pools(): # threadpoolctl.ThreadpoolController
+    "The thread pools of BLAS libraries. Looked up once: the search runs Python inside a C callback, where a Ctrl-C would be lost."
+    from threadpoolctl import ThreadpoolController
+    return ThreadpoolController()
+
 class Workers:
     "A pool in which each call runs on one thread, with BLAS and torch kept from adding more. Use as a context manager."
     def __init__(self,
@@ -184,10 +190,9 @@ class Workers:
     ):
         self.n_workers = n_workers or cpu_count()
     def __enter__(self) -> Workers:
-        from threadpoolctl import threadpool_limits
         self.torch = sys.modules.get('torch')
         self.torch_threads = self.torch.get_num_threads() if self.torch else None
-        self.limits = threadpool_limits(1)
+        self.limits = thread_pools().limit(limits=1)
         if self.torch: self.torch.set_num_threads(1)
         self.pool = ThreadPoolExecutor(self.n_workers)
         return self

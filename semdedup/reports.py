@@ -133,7 +133,7 @@ def plan(
                             rule=c.get('rule'), ratio=ratio, eps=c.get('eps'), selection_hash=s.hash)
     return info, runs
 
-# %% ../nbs/08_reports.ipynb #da3bd1f9
+# %% ../nbs/08_reports.ipynb #057ef4ff
 def read_results(
     path: Path, # results.parquet, or curves.parquet
     columns: list[str] = COLUMNS, # that it must have
@@ -169,8 +169,8 @@ def train_grid(
     info, runs = plan(images, spaces, config)
     wanted = pd.DataFrame(info)
     results = read_results(out/'results.parquet')
-    curves = read_results(out/'curves.parquet', [*CURVE_KEY, 'step', 'accuracy'])
-    curves = curves.merge(results.loc[results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
+    curves = read_results(out/'curves.parquet', [*CURVE_KEY, 'step', 'accuracy']) if len(results) else pd.DataFrame()
+    if len(curves): curves = curves.merge(results.loc[results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
     there = set(keys(results))
     todo = [i for i, k in enumerate(keys(wanted)) if k not in there]
     def done(part: np.ndarray, result: pd.DataFrame, curve: pd.DataFrame) -> None:

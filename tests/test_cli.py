@@ -140,6 +140,7 @@ USE = 'run --dataset my.npz --epochs 1 --n_clusters 3 --ratio 50'.split()
     'fractions for labels': (dict(train_labels=np.arange(60) % 3 + .5), ['training labels', 'whole numbers from 0']),
     'negative label': (dict(train_labels=np.arange(60) % 3 - 1), ['training labels', '-1']),
     'giant label': (dict(train_labels=np.arange(60).astype(np.uint64) % 2 * np.uint64(2**63 + 1)), 'training labels'),
+    'more classes than images': (dict(train_labels=np.arange(60) % 2 * 20_000), ['labels', '20000']),
     'too few labels': (dict(train_labels=np.arange(59) % 3), '(59,) for 60 images'),
     'too few classes': (dict(classes=np.array(['a', 'b'])), 'only 2 classes are named'),
     'classes of one name': (dict(classes=np.array(['cat', 'dog', 'cat'])), ['classes', 'cat']),
