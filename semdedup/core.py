@@ -91,11 +91,12 @@ def digest(
         h.update(b'\0')
     return h.hexdigest()[:length]
 
-# %% ../nbs/00_core.ipynb #b18a20a4
+# %% ../nbs/00_core.ipynb #f3a70506
 MENDABLE = {errno.ENOSPC: 'the disk is full: free some space', errno.EDQUOT: 'the disk quota is used up: free some space',
             errno.EACCES: 'permission denied: choose another folder', errno.EPERM: 'permission denied: choose another folder',
             errno.EROFS: 'the file system is read-only: choose another folder', errno.ENOTDIR: 'a part of the path is a file: choose another folder',
             errno.EEXIST: 'a file of that name is in the way: choose another folder', errno.EISDIR: 'a folder of that name is in the way: remove it',
+            errno.ENAMETOOLONG: 'the name is too long: choose a shorter one', errno.ENOENT: 'there is no such folder, and none can be made: choose another folder',
             errno.EFBIG: 'the file is larger than this system allows: raise the limit (ulimit -f)'}
 
 @contextmanager

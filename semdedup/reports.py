@@ -22,7 +22,7 @@ from .ranking import RANK_TYPES, rank
 from .training import REGIMES, Recipe, Run, check_training, difference, interval, train
 
 # %% auto #0
-__all__ = ['KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'Config', 'same_config', 'claim_folder', 'State', 'select', 'plan',
+__all__ = ['KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'Config', 'same_config', 'claim_folder', 'State', 'select', 'plan',
            'read_results', 'write_results', 'keys', 'train_grid', 'summarise', 'with_interval', 'answer',
            'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'tidy', 'escape', 'data_uri',
            'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
@@ -358,8 +358,10 @@ def write_page(
     with atomic_write(path) as tmp: tmp.write_text(page, encoding='utf-8')
     return Path(path)
 
-# %% ../nbs/08_reports.ipynb #8ea72341
+# %% ../nbs/08_reports.ipynb #b9255ff5
 STAGES = {'E1': 'E1_cosine_similarity', 'E2': 'E2_pruning_performance', 'report': 'report'} # notebooks by stage
+
+OUTPUTS = {'E1': ('figures/e1_facts.json', 'deduplicated.parquet'), 'E2': ('results.parquet', 'summary.csv', 'figures/e2_accuracy.svg'), 'report': ('index.html',)} # without them a stage is not done
 
 def command_of(
     verb: str, # sweep or report
@@ -401,7 +403,8 @@ def make_report(
         source, everything = experiment(STAGES[stage]), {**asdict(config), 'out': str(out), 'command': command_of(verb, config, out)}
         parameters = {k: everything[k] for k in parameters_of(source) if k in everything}
         key = digest(parameters, source.read_text(), versions())
-        if state.done(stage, key) and (stage != 'report' or (same and (out/'index.html').exists())): say(f'{stage}: done before'); continue
+        there = all((out/o).exists() for o in OUTPUTS[stage])
+        if state.done(stage, key) and there and (stage != 'report' or same): say(f'{stage}: done before'); continue
         same = False
         say({'E1': 'E1: similarities inside clusters', 'E2': 'E2: accuracy of what is kept', 'report': 'writing the page'}[stage])
         run_notebook(STAGES[stage], out, parameters)
