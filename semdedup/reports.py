@@ -183,13 +183,14 @@ def train_grid(
     if todo: train(images, [runs[i] for i in todo], config.recipe, checkpoints=checkpoints, done=done)
     return results, curves
 
-# %% ../nbs/08_reports.ipynb #39d5f8d8
+# %% ../nbs/08_reports.ipynb #d96b4eb4
 def summarise(
     results: pd.DataFrame, # a row a run
 ) -> pd.DataFrame: # a row a selection, encoder, ratio and regime
     "Means over seeds, with intervals, and paired differences to random subsets and to the full set."
     full = results[results.selection == 'full']
-    regimes = list(dict.fromkeys(results.regime[results.selection != 'full'])) or ['epochs']
+    trained = set(results.regime[results.selection != 'full']) or {'epochs'}
+    regimes = [g for g in REGIMES if g in trained] # in one order, whichever was trained first: the longest trainings are
     r = pd.concat([results[results.selection != 'full'], *[full.assign(regime=g) for g in regimes]])
     by_seed = lambda t: t.set_index('seed').accuracy
     rows = []
