@@ -12,10 +12,10 @@ import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, digest, progress
 
 # %% auto #0
-__all__ = ['SUFFIXES', 'Vectors', 'look', 'check', 'valid', 'subset', 'stamp', 'unchanged', 'open_npy', 'as_matrix',
-           'vector_columns', 'batches', 'batch_matrix', 'to_npy', 'natural', 'shard_files', 'open_vectors']
+__all__ = ['SUFFIXES', 'Vectors', 'look', 'check', 'valid', 'subset', 'require_valid', 'stamp', 'unchanged', 'open_npy',
+           'as_matrix', 'vector_columns', 'batches', 'batch_matrix', 'to_npy', 'natural', 'shard_files', 'open_vectors']
 
-# %% ../nbs/01a_vectors.ipynb #c2287b4c
+# %% ../nbs/01a_vectors.ipynb #bf177fed
 class Vectors:
     "A matrix of embeddings `(n, d)` in one or more parts, each an array or a memory map. Made by `open_vectors`."
     block = 2048 # rows at a time: 2048 × 512 floats are 4 MB, which stay in a processor's cache
@@ -51,7 +51,7 @@ class Vectors:
         "Rows as unit vectors, for products."
         x = self.take(which)
         if self.is_unit: return np.ascontiguousarray(x, np.float32)
-        return (x / self.lengths[which, None]).astype(np.float32)
+        with np.errstate(divide='ignore'): return x.astype(np.float32, copy=False) * (1 / self.lengths[which]).astype(np.float32)[:, None]
 
     def exact(self,
         i: np.ndarray, # (m,) positions
@@ -64,7 +64,7 @@ class Vectors:
             out[s] = np.einsum('ij,ij->i', a, b) / (self.lengths[i[s]] * self.lengths[j[s]])
         return np.clip(out, -1, 1)
 
-# %% ../nbs/01a_vectors.ipynb #8037af42
+# %% ../nbs/01a_vectors.ipynb #bc91d031
 def look(
     x: np.ndarray, # (b, d) a block of rows
 ) -> tuple[np.ndarray, bytes]: # (b,) float64 lengths, NaN where a value is not finite; digest of the content
@@ -104,7 +104,18 @@ def subset(
     if self.lengths is not None: s.lengths, s.data, s.is_unit, s.off_unit = self.lengths[rows], digest(self.data, rows), self.is_unit, self.off_unit
     return s
 
-Vectors.check, Vectors.valid, Vectors.subset = check, property(valid), subset
+def require_valid(
+    self: Vectors,
+    what: str = 'embeddings', # how the error calls them
+    zero: bool = True, # are zero rows invalid too?
+) -> Vectors: # the same
+    "Raise `UserError` for rows that are not finite, or all zero and so without direction; it names the first, and how many there are."
+    for bad, words in (np.isnan(self.lengths), 'hold NaN or infinity'), (self.lengths == 0 if zero else np.zeros(0), 'are all zero, and have no direction to compare'):
+        rows = np.flatnonzero(bad)
+        if len(rows): raise UserError(f'{what}: {len(rows)} of {len(self)} rows {words} (rows {", ".join(map(str, rows[:5]))}{", …" if len(rows) > 5 else ""}). Remove or repair them.')
+    return self
+
+Vectors.check, Vectors.valid, Vectors.subset, Vectors.require_valid = check, property(valid), subset, require_valid
 
 # %% ../nbs/01a_vectors.ipynb #0e7b1b78
 def stamp(
