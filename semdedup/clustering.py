@@ -18,7 +18,7 @@ from .vectors import Vectors, open_vectors
 # %% auto #0
 __all__ = ['nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans', 'Rows',
            'relocate', 'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'as_unit_rows',
-           'centroid_similarity', 'kmeans', 'check_n_clusters', 'near_rows', 'nearest_clusters']
+           'centroid_similarity', 'kmeans', 'check_n_clusters', 'near_rows', 'nearest_clusters', 'gmm']
 
 # %% ../nbs/02_clustering.ipynb #221a9c94
 def nearest_centroid(
@@ -365,3 +365,33 @@ def nearest_clusters(
     with workers_on(client) as w:
         for s, (l, m) in zip(spans, progress(w.map(near_rows, spans, Rows(v), c, n_near), 'assigning', len(spans), ' blocks')): near[s], similarity[s] = l, m
     return near, similarity
+
+# %% ../nbs/02_clustering.ipynb #a439cce6
+def gmm(
+    x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes
+    n_clusters: int = 20, # components of the mixture; at most n
+    seed: int = 0, # for the start and the sample
+    covariance_type: str = 'diag', # diag: a width for each dimension of each cluster; spherical: one for each cluster
+    max_iter: int = 100, # at most so many steps of expectation-maximisation
+    n_sample: int = 50_000, # rows to fit to, at most
+) -> Clusters: # with `probability` (n, k)
+    "Cluster unit rows with a mixture of Gaussians: each item belongs to each cluster with a probability."
+    from sklearn.mixture import GaussianMixture
+    check_name('covariance type', covariance_type, ['diag', 'spherical'])
+    v = open_vectors(x).check().require_valid()
+    k, n = check_n_clusters(n_clusters, len(v)), len(v)
+    check_range('n_sample', n_sample, k, whole=True); check_range('max_iter', max_iter, 1, whole=True)
+    sample = np.sort(np.random.default_rng(check_seed(seed)).choice(n, min(n, n_sample), replace=False))
+    start, rows = kmeans(v.subset(sample), k, seed=seed), v.unit(sample).astype(np.float64)
+    weights = np.bincount(start.labels, minlength=start.n_clusters) / len(sample)
+    mixture = GaussianMixture(start.n_clusters, covariance_type=covariance_type, max_iter=max_iter, reg_covar=1e-6, random_state=seed % 2**32, weights_init=weights, means_init=start.centroids.astype(np.float64))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*did not converge.*') # said in the configuration
+        mixture.fit(rows)
+    probability = np.empty((n, start.n_clusters), np.float32)
+    for s in blocks(n, 2048): probability[s] = mixture.predict_proba(v.unit(s).astype(np.float64))
+    used, labels = np.unique(probability.argmax(1), return_inverse=True)
+    centroids = unit_rows(mixture.means_[used].astype(np.float32), 'means of the mixture')
+    similarity = np.concatenate([np.einsum('ij,ij->i', v.unit(s), centroids[labels[s]]) for s in blocks(n, 2048)]).clip(-1, 1)
+    config = dict(method='gmm', n_clusters=k, seed=int(seed), covariance_type=covariance_type, max_iter=max_iter, n_sample=n_sample, converged=bool(mixture.converged_), data=v.data)
+    return Clusters(labels, centroids, similarity, config, probability[:, used])

@@ -236,7 +236,7 @@ def in_order(
     if twice and len(order): order = order[np.r_[True, (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0)]]
     return i[order], j[order], s[order]
 
-# %% ../nbs/04a_comparison.ipynb #28f7329f
+# %% ../nbs/04a_comparison.ipynb #010b9923
 def compared(
     self: Plan,
     i: np.ndarray, # (m,) items
@@ -267,10 +267,12 @@ def measure_recall(
     rest = np.ones(n, bool); rest[sample] = False
     size = tile_size(plan.memory, plan.v.shape[1], 1 if plan.client else cpu_count())
     work = cut(sample, None, size) + (cut(sample, np.flatnonzero(rest), size) if rest.any() else [])
-    hit = total = 0
+    found = []
     with workers_on(plan.client) as w, progress(desc='measuring recall', total=sum(t.n_pairs for t in work), unit=' pairs', unit_scale=True) as bar:
         for tile, (i, j, _) in zip(work, w.map(tile_pairs, work, plan.v, threshold)):
-            total += len(i); hit += int(plan.compared(i, j).sum()); bar.update(tile.n_pairs)
+            found.append((i, j)); bar.update(tile.n_pairs)
+    i, j = map(np.concatenate, zip(*found))
+    total, hit = len(i), int(plan.compared(i, j).sum())
     if total == 0: return dict(sample=len(sample), pairs=0, recall=None, low=None, high=None)
     z, share = 1.959964, hit / total
     centre, half = (share + z * z / 2 / total) / (1 + z * z / total), z / (1 + z * z / total) * (share * (1 - share) / total + (z / 2 / total) ** 2) ** .5
