@@ -17,10 +17,10 @@ from .pairwise import Tile, cut, margin, merge_best, tile_best, tile_pairs, tile
 from .vectors import Vectors
 
 # %% auto #0
-__all__ = ['FORMAT', 'Plan', 'probers', 'probing', 'batches', 'tiles', 'n_pairs', 'Checkpoint', 'collect', 'in_order', 'compared',
+__all__ = ['FORMAT', 'Plan', 'probers', 'batches', 'tiles', 'n_pairs', 'twins', 'Checkpoint', 'collect', 'in_order', 'compared',
            'measure_recall']
 
-# %% ../nbs/04a_comparison.ipynb #2fa80915
+# %% ../nbs/04a_comparison.ipynb #6e52d159
 @dataclass
 class Plan:
     "Who is compared with whom."
@@ -32,6 +32,7 @@ class Plan:
     threshold: float = -1. # the lowest similarity that matters, for the bounds
     memory: int = 10**9 # bytes
     client: Any = None # a dask.distributed.Client
+    use: np.ndarray | None = None # (n,) bool, the items that are compared at all; all if not given
     def __post_init__(self):
         lengths = np.linalg.norm(self.groups.centroids, axis=1, keepdims=True)
         self.centroids = (self.groups.centroids / np.where(lengths > 0, lengths, 1)).astype(np.float32)
@@ -44,7 +45,8 @@ class Plan:
     @cached_property
     def members(self) -> list[np.ndarray]: # for each cluster its items in keep order
         order = np.lexsort((self.place, self.groups.labels))
-        return np.split(order, np.cumsum(self.groups.sizes)[:-1])
+        if self.use is not None: order = order[self.use[order]]
+        return np.split(order, np.cumsum(np.bincount(self.groups.labels[order], minlength=len(self.centroids)))[:-1])
     @cached_property
     def near(self) -> tuple[np.ndarray, np.ndarray]: # (n, p) int32 nearest clusters and (n, p) float32 similarities
         return nearest_clusters(self.v, self.centroids, max(2, self.probes), self.client)
@@ -56,6 +58,18 @@ class Plan:
     @cached_property
     def voronoi(self) -> bool: # does each item lie in the cluster of its nearest centroid?
         return bool((self.own >= self.near[1][:, 0] - 1e-6).all())
+    @cached_property
+    def sizes(self) -> np.ndarray: return np.array([len(m) for m in self.members]) # (k,) int64, of the items that are compared
+    @cached_property
+    def probing(self) -> tuple[np.ndarray, np.ndarray]: # clusters in ascending order, and the items of other clusters that probe them
+        near, similarity = self.near
+        use = near != self.groups.labels[:, None]
+        use &= np.cumsum(use, axis=1) <= self.probes - 1
+        if self.use is not None: use &= self.use[:, None]
+        for s in blocks(len(near), 4096): use[s] &= self.reaches(similarity[s], np.arange(s.start, s.stop), near[s]) # those that cannot hold a duplicate are left out
+        item, column = np.where(use)
+        order = np.argsort(near[item, column], kind='stable')
+        return near[item, column][order], item[order]
     @cached_property
     def span(self) -> tuple[np.ndarray, np.ndarray]: # (k,) smallest and largest angle of the items of each cluster to its centroid
         angle, k = np.arccos(np.clip(self.own, -1, 1)), len(self.centroids)
@@ -78,7 +92,7 @@ class Plan:
             possible &= self.own[items, None] - similarity <= between * np.sin(self.angle) + self.slack
         return possible
 
-# %% ../nbs/04a_comparison.ipynb #205f4621
+# %% ../nbs/04a_comparison.ipynb #ee627334
 def probers(
     self: Plan,
     clusters: np.ndarray, # which clusters
@@ -93,24 +107,11 @@ def probers(
     for s in blocks(len(labels), 4096):
         items = np.arange(s.start, s.stop)
         ok = self.reaches(self.v.unit(s) @ self.centroids[clusters].T, items, clusters) & (labels[s, None] > clusters)
+        if self.use is not None: ok &= self.use[s, None]
         for f, column in zip(found, ok.T): f.append(items[column])
     return [np.concatenate(f) for f in found]
 
-def probing(
-    self: Plan,
-) -> tuple[np.ndarray, np.ndarray]: # clusters in ascending order, and the items that probe them
-    "Each item with its nearest clusters but its own, without those that cannot hold a duplicate."
-    near, similarity = self.near
-    use = near != self.groups.labels[:, None]
-    use &= np.cumsum(use, axis=1) <= self.probes - 1
-    for s in blocks(len(near), 4096): use[s] &= self.reaches(similarity[s], np.arange(s.start, s.stop), near[s])
-    item, column = np.where(use)
-    cluster = near[item, column]
-    order = np.argsort(cluster, kind='stable')
-    return cluster[order], item[order]
-
-Plan.probers, Plan.probing = probers, cached_property(probing)
-Plan.probing.__set_name__(Plan, 'probing')
+Plan.probers = probers
 
 def batches(
     self: Plan,
@@ -119,7 +120,7 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]: # clusters that follow each other, and who probes them
     "Cut the clusters into batches: of about the same number of pairs, and with lists of probers that fit into memory."
     clusters = np.arange(len(self.members)) if clusters is None else np.asarray(clusters)
-    sizes = self.groups.sizes[clusters]
+    sizes = self.sizes[clusters]
     share = np.cumsum(sizes.astype(np.float64) ** 2 + 1) / (sizes.astype(np.float64) ** 2 + 1).sum()
     part = np.minimum((share * parts).astype(np.int64), parts - 1)
     if self.exact: part = np.maximum(part, 0) * len(clusters) + np.arange(len(clusters)) // max(1, int(self.memory / 32 / len(self.v)))
@@ -146,11 +147,11 @@ def n_pairs(
     self: Plan,
 ) -> int: # each pair once
     "How many pairs the plan compares."
-    inside = int((self.groups.sizes * (self.groups.sizes - 1) // 2).sum())
+    inside = int((self.sizes * (self.sizes - 1) // 2).sum())
     if not self.across: return inside
     if self.exact: return inside + sum(len(o) * len(self.members[c]) for cs, os in self.batches() for c, o in zip(cs, os))
     cluster, item = self.probing
-    once = int(self.groups.sizes[cluster].sum())
+    once = int(self.sizes[cluster].sum())
     key, count = np.unique(self.groups.labels[item].astype(np.int64) * len(self.centroids) + cluster, return_counts=True)
     a, b = np.divmod(key, len(self.centroids))
     back = np.searchsorted(key, b * len(self.centroids) + a)
@@ -160,7 +161,21 @@ def n_pairs(
 
 Plan.batches, Plan.tiles, Plan.n_pairs = batches, tiles, n_pairs
 
-# %% ../nbs/04a_comparison.ipynb #8c7d2d76
+# %% ../nbs/04a_comparison.ipynb #278dc254
+def twins(
+    plan: Plan, # who is compared with whom
+) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 items that are equal to one before them, (m,) int64 the first of these
+    "Rows that equal an earlier one of their cluster, in every number."
+    v, labels = plan.v, plan.groups.labels
+    order = np.lexsort((plan.place, v.lengths, labels))
+    new = np.r_[True, (np.diff(v.lengths[order]) != 0) | (np.diff(labels[order]) != 0)]
+    first = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
+    item, first = order[~new], first[~new]
+    same = [(v.take(item[s]) == v.take(first[s])).all(1) for s in blocks(len(item), 2048)]
+    same = np.concatenate(same) if same else np.empty(0, bool)
+    return item[same], first[same]
+
+# %% ../nbs/04a_comparison.ipynb #0f0f62c2
 FORMAT = 1 # of checkpoints
 
 @dataclass
@@ -202,8 +217,8 @@ def collect(
     v, place, found, count = plan.v, plan.place, [], 0
     n_workers = 1 if plan.client or device != 'cpu' else cpu_count()
     size = tile_size(plan.memory, v.shape[1], n_workers) if device == 'cpu' else 8192
-    key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''
-    sizes = plan.groups.sizes if clusters is None else plan.groups.sizes[clusters]
+    key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, plan.use, kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''
+    sizes = plan.sizes if clusters is None else plan.sizes[clusters]
     total = plan.n_pairs() if clusters is None and not plan.exact else None if plan.exact else int((sizes * (sizes - 1) // 2).sum())
     with workers_on(plan.client, n_workers) as w, progress(desc=desc, total=total, unit=' pairs', unit_scale=True) as bar:
         for b, (cs, others) in enumerate(plan.batches(clusters)):

@@ -16,7 +16,7 @@ __all__ = ['SLACK', 'STRIP', 'margin', 'Tile', 'cut', 'tile_size', 'Loaded', 'wh
            'strip_best_wide', 'first_best', 'strip_candidates', 'tile_best', 'merge_best', 'largest_earlier',
            'nearest_kept', 'pair_histogram', 'cluster_histograms', 'histogram_quantiles', 'nearest_pairs']
 
-# %% ../nbs/04_pairwise.ipynb #e0db3af6
+# %% ../nbs/04_pairwise.ipynb #e2559ffb
 SLACK = 1e-9 # similarities this close are the same
 
 def margin(
@@ -25,9 +25,9 @@ def margin(
 ) -> float: # a bound on the error of a product of two unit rows
     "How wrong a float32 product of rows of `v` can be: d units of the last place (Higham 2002, section 3.1), and rows that are not quite of length one."
     d = v.shape[1]
-    return (d + 4) * 2**-24 + 2 * v.off_unit + 2**-22 + (2**-7 if half else 0) # bfloat16 rounds each number by up to 2⁻⁹, and two of them meet
+    return (d + 4) * 2**-24 + 2 * v.off_unit + 2**-22 + (2**-8 if half else 0) # float16 rounds each number by up to 2⁻¹¹, two of them meet, and so does the sum
 
-# %% ../nbs/04_pairwise.ipynb #d7a5bab0
+# %% ../nbs/04_pairwise.ipynb #0764c1d8
 @dataclass
 class Tile:
     "Rows to be compared with each other, or with others."
@@ -67,9 +67,9 @@ class Loaded:
         self._exact: tuple | None = None
         if device != 'cpu':
             import torch
-            self.on = [torch.from_numpy(m).to(device, torch.bfloat16 if self.half else torch.float32) for m in (self.a, self.b)]
+            self.on = [torch.from_numpy(m).to(device, torch.float16 if self.half else torch.float32) for m in (self.a, self.b)]
     @property
-    def half(self) -> bool: return self.device != 'cpu' # half precision pays where there are tensor cores; what it finds is verified
+    def half(self) -> bool: return self.device != 'cpu' # half precision pays on accelerators; what it finds is verified here, in float64
     def strips(self): # (rows, columns) of each strip; of a tile on the diagonal, columns up to the strip's own end
         for s in blocks(len(self.a), STRIP): yield s, slice(0, s.stop if self.tile.cols is None else len(self.b))
     def product(self, s: slice, c: slice) -> np.ndarray: # (rows, columns) float32, or a torch tensor on the device

@@ -1,0 +1,222 @@
+"""The engine against ten lines of brute force, on small data made to be difficult: copies, multiples, pairs exactly at the threshold, one item, one dimension."""
+import os
+from contextlib import contextmanager
+from unittest import mock
+import numpy as np, pandas as pd, pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from semdedup import Clusters, UserError, deduplicate
+from semdedup.pruning import KEEP_ORDERS, RULES
+
+MODES = (dict(), dict(probes=3), dict(exact=True))
+few = lambda n: settings(max_examples=n, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+
+def unit(x):
+    x = x.astype(np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+def brute(sims, threshold, order, together, rule):
+    "Who stays: item after item, in float64."
+    stays, seen = [], []
+    for i in order:
+        against = stays if rule == 'cover' else seen
+        if not any(together[i, j] and sims[i, j] >= threshold - 1e-9 for j in against): stays.append(i)
+        seen.append(i)
+    return sorted(stays)
+
+def compared(x, groups, probes=1, exact=False):
+    "Which pairs are compared: those of a cluster, and those of an item with the clusters nearest to it."
+    near = np.argsort(-(unit(x) @ unit(groups.centroids).T), axis=1, kind='stable')
+    seen = groups.labels[:, None] == groups.labels
+    for i, row in enumerate(near): seen[i] |= np.isin(groups.labels, row[row != groups.labels[i]][:probes - 1])
+    return seen | seen.T | exact
+
+def keep_places(keep, groups):
+    "All items, the best claim first."
+    s, index = groups.similarity, np.arange(len(groups))
+    if isinstance(keep, str): return {'hard': np.lexsort((-index, s)), 'easy': np.lexsort((index, -s)), 'first': index}[keep]
+    return np.lexsort((index, -keep))
+
+@st.composite
+def problems(draw, noises=(0, 0, 1e-2, .3), longest=60):
+    "Rows drawn from a few, some of them longer, some with noise; and clusters, some of them empty, around rows or anywhere."
+    n, d, k = draw(st.integers(1, longest)), draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    few_rows, noise, dtype = draw(st.integers(1, 12)), draw(st.sampled_from(noises)), draw(st.sampled_from([np.float32, np.float64]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    pool = rng.integers(-2, 3, (few_rows, d)) + rng.normal(size=(few_rows, d)).round(2) * rng.choice([0, 1])
+    pool[(pool == 0).all(1)] = 1
+    x = pool[rng.integers(few_rows, size=n)] * rng.choice([1, 1, 3, .1], (n, 1))
+    x = (x + noise * rng.normal(size=(n, d)) * rng.choice([0, 1], (n, 1))).astype(dtype)
+    x[(x == 0).all(1)] = 1
+    centroids = x[rng.integers(n, size=k)] + rng.choice([0, 1e-3, 1]) * rng.normal(size=(k, d)) if draw(st.booleans()) else rng.normal(size=(k, d))
+    labels = (unit(x) @ unit(centroids).T).argmax(1) if draw(st.booleans()) else rng.integers(k, size=n)
+    similarity = np.einsum('ij,ij->i', unit(x), unit(centroids)[labels]).astype(np.float32)
+    return x, Clusters(labels, centroids.astype(np.float32), similarity)
+
+@st.composite
+def thresholds(draw, x):
+    "An eps at which some pair is exactly as similar as it has to be, or a little off."
+    sims = unit(x) @ unit(x).T
+    i, j = draw(st.integers(0, len(x) - 1)), draw(st.integers(0, len(x) - 1))
+    return float(np.clip(1 - sims[i, j] + draw(st.sampled_from([0, 1e-6, -1e-6])), 0, 2))
+
+keeps = st.sampled_from(['hard', 'easy', 'first', 'priorities'])
+
+def with_priorities(keep, n): return keep if keep != 'priorities' else (np.arange(n) * 7 % 5).astype(float)
+
+@contextmanager
+def small_tiles(size):
+    "Tiles of so many rows, where a real run has at least 256."
+    with mock.patch('semdedup.comparison.tile_size', lambda *a: size), mock.patch('semdedup.pruning.tile_size', lambda *a: size), mock.patch('semdedup.pairwise.STRIP', max(1, size // 2)): yield
+
+def threads(n): return mock.patch.dict(os.environ, SEMDEDUP_THREADS=str(n))
+
+def random_centroids(x, groups):
+    "The same clusters around points of their own: then no two are equally near to an item, by which the numbers of the clusters would decide."
+    return Clusters(groups.labels, np.random.default_rng(len(x)).normal(size=groups.centroids.shape).astype(np.float32), groups.similarity)
+
+@few(150)
+@given(st.data(), problems(), st.sampled_from(RULES), st.sampled_from(MODES), keeps, st.sampled_from(['1GB', '70kB']))
+def test_who_stays_is_what_brute_force_says(data, problem, rule, mode, keep, memory):
+    x, groups = problem
+    if 'probes' in mode: groups = random_centroids(x, groups)
+    keep, eps = with_priorities(keep, len(x)), data.draw(thresholds(x))
+    found = deduplicate(x, eps=eps, rule=rule, keep=keep, groups=groups, memory=memory, **mode)
+    assert found.keep.tolist() == brute(unit(x) @ unit(x).T, 1 - eps, keep_places(keep, groups), compared(x, groups, **mode), rule)
+
+@few(100)
+@given(st.data(), problems(), st.sampled_from(RULES), st.sampled_from(MODES), keeps, st.integers(2, 30))
+def test_each_removal_is_explained(data, problem, rule, mode, keep, size):
+    "By the most similar item that stands earlier, and with `cover` stays; of equals the first in order."
+    x, groups = problem
+    if 'probes' in mode: groups = random_centroids(x, groups)
+    keep, eps = with_priorities(keep, len(x)), data.draw(thresholds(x))
+    with small_tiles(size): t = deduplicate(x, eps=eps, rule=rule, keep=keep, groups=groups, **mode).table
+    sims, together, order = unit(x) @ unit(x).T, compared(x, groups, **mode), keep_places(keep, groups)
+    for place, i in enumerate(order):
+        if t.kept[i]: assert t.duplicate_of[i] == -1 and np.isnan(t.duplicate_similarity[i]); continue
+        able = [j for j in order[:place] if together[i, j] and (rule == 'semdedup' or t.kept[j])]
+        best = max(sims[i, j] for j in able)
+        assert best >= 1 - eps - 2e-9
+        assert t.duplicate_of[i] == next(j for j in able if sims[i, j] >= best - 1e-9)
+        np.testing.assert_allclose(t.duplicate_similarity[i], best, atol=1e-6)
+
+@few(100)
+@given(st.data(), problems(), st.sampled_from(MODES), keeps)
+def test_no_two_that_stay_are_duplicates(data, problem, mode, keep):
+    x, groups = problem
+    eps = data.draw(thresholds(x))
+    kept = deduplicate(x, eps=eps, keep=with_priorities(keep, len(x)), groups=groups, **mode).keep
+    close = np.triu(unit(x[kept]) @ unit(x[kept]).T >= 1 - eps - 1e-9 + 1e-12, 1)
+    assert not (close & ((groups.labels[kept][:, None] == groups.labels[kept]) | ('exact' in mode))).any()
+
+noisy = problems(noises=(0, 1e-7, 1e-5, 2e-5, 5e-5, 1e-4, 1e-2)) # so that some pairs differ by less than what counts as a difference
+
+@few(120)
+@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.integers(1, 70), st.booleans())
+def test_tiles_and_threads_change_nothing(data, problem, rule, mode, size, to_size):
+    x, groups = problem
+    how = dict(target=data.draw(st.integers(1, len(x)))) if to_size else dict(eps=data.draw(thresholds(x)))
+    def run():
+        try: return deduplicate(x, rule=rule, groups=groups, **mode, **how)
+        except UserError as e: return str(e)
+    with threads(1): want = run()
+    with threads(2), small_tiles(size): got = run()
+    if isinstance(want, str): assert got == want
+    else: pd.testing.assert_frame_equal(got.table, want.table); assert got.hash == want.hash
+
+@few(60)
+@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.sampled_from(['70kB', '300 kB', 10**6]), st.integers(1, 70))
+def test_memory_changes_nothing(data, problem, rule, mode, memory, size):
+    "Also where there are more pairs than it holds."
+    x, groups = problem
+    eps = data.draw(thresholds(x))
+    want = deduplicate(x, eps=eps, rule=rule, groups=groups, **mode)
+    with small_tiles(size): got = deduplicate(x, eps=eps, rule=rule, groups=groups, memory=memory, **mode)
+    pd.testing.assert_frame_equal(got.table, want.table); assert got.hash == want.hash
+
+@few(60)
+@given(st.data(), noisy, st.sampled_from(RULES))
+def test_borders_of_shards_change_nothing(data, problem, rule):
+    x, groups = problem
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(x)), max_size=4)))
+    eps = data.draw(thresholds(x))
+    want, got = (deduplicate(d, eps=eps, rule=rule, n_clusters=1, probes=2) for d in (x, np.split(x, cuts)))
+    pd.testing.assert_frame_equal(got.table, want.table); assert got.hash == want.hash
+
+@few(80)
+@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), keeps)
+def test_numbers_of_clusters_change_nothing(data, problem, rule, mode, keep):
+    x, groups = problem
+    if 'probes' in mode: groups = random_centroids(x, groups)
+    number = np.array(data.draw(st.permutations(range(len(groups.centroids)))))
+    other = Clusters(number[groups.labels], groups.centroids[np.argsort(number)], groups.similarity)
+    keep, eps = with_priorities(keep, len(x)), data.draw(thresholds(x))
+    want, got = (deduplicate(x, eps=eps, rule=rule, keep=keep, groups=g, **mode).table for g in (groups, other))
+    assert got.cluster.tolist() == number[want.cluster].tolist()
+    pd.testing.assert_frame_equal(got.drop(columns='cluster'), want.drop(columns='cluster'))
+
+@few(100)
+@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.booleans())
+def test_another_eps_is_as_a_fresh_run(data, problem, rule, mode, by_size):
+    "Up and down. With `exact`, what lies below was not compared, and is refused."
+    x, groups = problem
+    eps, before = data.draw(thresholds(x)), dict(target=data.draw(st.integers(1, len(x)))) if by_size else dict(eps=data.draw(thresholds(x)))
+    try: found = deduplicate(x, rule=rule, groups=groups, **before, **mode)
+    except UserError: return
+    fresh = deduplicate(x, rule=rule, groups=groups, eps=eps, **mode)
+    if 1 - eps < found.evidence.floor - 1e-9:
+        assert 'exact' in mode
+        with pytest.raises(UserError, match='Call deduplicate again with that eps'): found.rethreshold(eps)
+    else:
+        pd.testing.assert_frame_equal(found.rethreshold(eps).table, fresh.table); assert found.rethreshold(eps).hash == fresh.hash
+
+@few(100)
+@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.booleans())
+def test_another_size_is_as_a_fresh_run(data, problem, rule, mode, by_size):
+    "And has that size."
+    x, groups = problem
+    m, before = data.draw(st.integers(1, len(x))), dict(target=data.draw(st.integers(1, len(x)))) if by_size else dict(eps=data.draw(thresholds(x)))
+    try: found, fresh = (deduplicate(x, rule=rule, groups=groups, **b, **mode) for b in (before, dict(target=m)))
+    except UserError: return
+    try: again = found.resize(m)
+    except UserError as e: assert 'exact' in mode and found.evidence.floor > -1, e; return
+    assert len(again.keep) == m
+    pd.testing.assert_frame_equal(again.table, fresh.table); assert again.hash == fresh.hash
+
+@few(60)
+@given(problems(), st.sampled_from(RULES), st.sampled_from(MODES), st.integers(1, 60))
+def test_a_size_is_reached_or_the_smallest_is_named(problem, rule, mode, m):
+    "One item a cluster stays whatever eps; with `semdedup`, also what has none before it in what is compared."
+    x, groups = problem
+    m, smallest = min(m, len(x)), 1 if 'exact' in mode else (groups.sizes > 0).sum()
+    try: found = deduplicate(x, rule=rule, groups=groups, target=m, **mode)
+    except UserError as e: assert m < smallest and f'target {m}' in str(e)
+    else: assert len(found.keep) == m
+
+@few(80)
+@given(st.data(), problems(), st.sampled_from(MODES), st.sampled_from(['keep', 'drop']))
+def test_adding_is_as_deciding_in_the_order_of_the_data(data, problem, mode, on_invalid):
+    "In two or three parts; rows without direction are treated as they were at first."
+    x, groups = problem
+    centroids = np.random.default_rng(0).normal(size=groups.centroids.shape).astype(np.float32)
+    home = (unit(x) @ unit(centroids).T).argmax(1)
+    bad = np.zeros(len(x), bool); bad[data.draw(st.lists(st.integers(1, len(x)), max_size=3, unique=True).map(lambda i: [j for j in i if j < len(x)]))] = True
+    x = np.where(bad[:, None], data.draw(st.sampled_from([np.nan, 0, np.inf])), x).astype(x.dtype)
+    cuts, eps = sorted(data.draw(st.sets(st.integers(1, max(1, len(x) - 1)), min_size=1, max_size=2))) if len(x) > 1 else [], data.draw(thresholds(x[~bad]))
+    first, *rest = np.split(x, cuts)
+    m = len(first)
+    found = deduplicate(first, eps=eps, keep='first', groups=Clusters(home[:m], centroids, np.zeros(m, np.float32)), on_invalid=on_invalid, **mode)
+    for part in rest: found = found.add(part)
+    at_once = deduplicate(x, eps=eps, keep='first', groups=Clusters(home, centroids, found.table.similarity.to_numpy()), on_invalid=on_invalid, **mode)
+    pd.testing.assert_frame_equal(found.table, at_once.table)
+
+@few(60)
+@given(problems(), st.sampled_from(MODES))
+def test_pairs_are_counted_once(problem, mode):
+    x, groups = problem
+    if 'probes' in mode: groups = random_centroids(x, groups)
+    stats = deduplicate(x, eps=2., groups=groups, **mode).stats
+    want = int(np.triu(compared(x, groups, **mode), 1).sum())
+    assert stats['pairs_compared'] == want and stats['pairs_possible'] == len(x) * (len(x) - 1) // 2
+
+def test_the_orders_are_all_tested(): assert set(KEEP_ORDERS) == {'hard', 'easy', 'first', 'random'}
