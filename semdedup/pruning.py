@@ -24,8 +24,8 @@ from .vectors import Vectors, join, open_vectors
 __all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FORMAT', 'Selection', 'make_selection', 'apportion',
            'total_of', 'common', 'diverse', 'systematic', 'stratified', 'equal_shares', 'places', 'prune',
            'prune_randomly', 'hard', 'easy', 'first', 'shuffled', 'keep_order', 'priorities', 'greedy_cover',
-           'covered_by', 'cover_in_parts', 'Evidence', 'choose_floor', 'target_size', 'most_duplicated', 'find_eps',
-           'cover_to_size', 'deduplicate', 'check_ids', 'cluster_for', 'size_left', 'compare', 'Decided',
+           'covered_by', 'cover_in_parts', 'BelowFloor', 'Evidence', 'choose_floor', 'target_size', 'most_duplicated',
+           'find_eps', 'cover_to_size', 'deduplicate', 'check_ids', 'cluster_for', 'size_left', 'compare', 'Decided',
            'without_twins', 'with_best_of_twins', 'guess_threshold', 'select', 'blank_table', 'with_invalid', 'known',
            'rethreshold', 'resize', 'again', 'add', 'Grown', 'to_parquet', 'from_parquet']
 
@@ -128,11 +128,12 @@ def equal_shares(
 
 PRUNE_TYPES = {'common': common, 'diverse': diverse, 'stratified': stratified, 'systematic': systematic}
 
-# %% ../nbs/05_pruning.ipynb #0c00b145
+# %% ../nbs/05_pruning.ipynb #52aec266
 REASONS = {'common': ('among the most typical of its cluster', 'less typical of its cluster than those kept'),
            'diverse': ('among the least typical of its cluster', 'more typical of its cluster than those kept'),
            'stratified': ('drawn from its bin of similarity', 'not drawn from its bin of similarity'),
-           'systematic': ('its turn in the order of similarity', 'not its turn in the order of similarity')} # kept, removed
+           'systematic': ('its turn in the order of similarity', 'not its turn in the order of similarity'),
+           'random': ('kept by chance', 'removed by chance')} # kept, removed
 
 def places(
     groups: Clusters, # the clusters
@@ -160,12 +161,12 @@ def prune(
     kept, rng = np.zeros(len(groups), bool), np.random.default_rng(seed)
     for m, quota in zip(members, apportion(total_of(ratio, len(groups)), groups.sizes)):
         kept[m[PRUNE_TYPES[prune_type](r.scores[m], quota, rng)]] = True
-    words = dict(zip((True, False), REASONS[prune_type])) if r.rank_type != 'random' else {True: 'kept by chance', False: 'removed by chance'}
+    words = dict(zip((True, False), REASONS['random' if r.rank_type == 'random' else prune_type]))
     config = dict(name=f'{r.rank_type}-{prune_type}', rank_type=r.rank_type, prune_type=prune_type, ratio=float(ratio), seed=int(seed), rank_seed=r.seed)
     if r.rank_type == 'own': config['scores'] = digest(r.scores)
     return make_selection(groups, place, kept, words, kept, config)
 
-# %% ../nbs/05_pruning.ipynb #d647a92a
+# %% ../nbs/05_pruning.ipynb #7ef6b1ed
 def prune_randomly(
     groups: Clusters, # the clusters, for the table only
     ratio: float, # the fraction that is kept, 0–1
@@ -175,7 +176,7 @@ def prune_randomly(
     check_range('ratio', ratio, 0, 1)
     order = np.random.default_rng(check_seed(seed)).permutation(len(groups))
     kept = np.zeros(len(groups), bool); kept[order[:total_of(ratio, len(groups))]] = True
-    return make_selection(groups, places(groups, order)[1], kept, {True: 'kept by chance', False: 'removed by chance'}, kept,
+    return make_selection(groups, places(groups, order)[1], kept, dict(zip((True, False), REASONS['random'])), kept,
                           dict(name='random', rank_type='random', prune_type='uniform', ratio=float(ratio), seed=int(seed)))
 
 # %% ../nbs/05_pruning.ipynb #9f234227
@@ -301,8 +302,11 @@ def cover_in_parts(
             of[item], s[item] = other, similarity
     return stays, of, s
 
-# %% ../nbs/05_pruning.ipynb #e4c5bb95
+# %% ../nbs/05_pruning.ipynb #088ca9d3
 RULES = ('cover', 'semdedup')
+
+class BelowFloor(UserError):
+    "A threshold was asked for that needs pairs that are not at hand."
 
 @dataclass
 class Evidence:
@@ -315,10 +319,11 @@ class Evidence:
     similarity: np.ndarray # (m,) float64
     twins: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64), np.empty(0, np.int64)) # items that equal an earlier one, and which: see `comparison.twins`
     lengths: np.ndarray | None = None # (n,) of all rows of the data; those that are not above 0 were not compared
+    device: str = 'cpu' # where it was computed
     @property
     def rows(self) -> np.ndarray: return np.flatnonzero(self.lengths > 0) # positions in the data of the items that were compared
     def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 duplicate of, (n,) float64 similarity
-        if threshold < self.floor - SLACK: raise UserError(f'eps={1 - threshold:.6g} needs pairs down to a similarity of {threshold:.6g}; those at hand begin at {self.floor:.6g}. Call deduplicate again with that eps, or with more memory.')
+        if threshold < self.floor - SLACK: raise BelowFloor(f'eps={1 - threshold:.6g} needs pairs down to a similarity of {threshold:.6g}; those at hand begin at {self.floor:.6g}.')
         n, use = len(self.plan.v), self.similarity >= threshold - SLACK
         later, earlier, similarity = self.later[use], self.earlier[use], self.similarity[use]
         if self.rule == 'cover':
@@ -353,7 +358,7 @@ def choose_floor(
     above = np.cumsum(counts[::-1])[::-1] / max(counts.sum(), 1) * total
     return float(min(threshold, edges[:-1][above <= budget].min(initial=1)))
 
-# %% ../nbs/05_pruning.ipynb #4768ad8d
+# %% ../nbs/05_pruning.ipynb #2afd32d5
 def target_size(
     target: float | int, # a number of items, or a fraction as a float up to 1
     n: int, # items
@@ -372,7 +377,7 @@ def most_duplicated(
     similarity[evidence.later] = evidence.similarity
     order = np.lexsort((-place, -similarity))
     if m < n and similarity[order[n - m - 1]] < evidence.floor - SLACK:
-        raise UserError(f'target {m}: at least {n - int((similarity >= evidence.floor - SLACK).sum())} items stay whatever the threshold, because nothing like them stands before them in what is compared. Use fewer clusters, or a larger target.')
+        raise (UserError if evidence.floor <= -1 else BelowFloor)(f'target {m}: at least {n - int((similarity >= evidence.floor - SLACK).sum())} items stay whatever the threshold, because nothing like them stands before them in what is compared. Use fewer clusters, or a larger target.')
     stays = np.ones(n, bool); stays[order[:n - m]] = False
     return stays, 1 - float(similarity[order[n - m - 1]]) if m < n else 0.
 
@@ -403,6 +408,7 @@ def cover_to_size(
         if 1 - eps < e.floor - SLACK: e.decide(1 - eps) # raises
         use = e.similarity >= 1 - eps - SLACK
         return int(greedy_cover(e.later[use], e.earlier[use], n).sum()) - len(e.twins[0])
+    if isinstance(e, Decided): e.decide(-2.) # raises
     if m == n: return np.ones(n, bool), np.full(n, -1), np.full(n, np.nan), 0.
     eps, _ = find_eps(n_kept, m, e.similarity)
     stays, of, s = e.decide(1 - eps)
@@ -411,7 +417,7 @@ def cover_to_size(
     stays[back], of[back], s[back] = True, -1, np.nan
     return stays, of, s, eps
 
-# %% ../nbs/05_pruning.ipynb #75dfa670
+# %% ../nbs/05_pruning.ipynb #ff6b1f72
 def deduplicate(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
@@ -452,7 +458,7 @@ def deduplicate(
     saved = Checkpoint(Path(checkpoint), v.data) if checkpoint else None
     if groups is None: groups = cluster_for(valid, n_clusters, probes, None if target is None else target_size(target, len(v)), seed, device, client, saved)
     evidence = compare(valid, groups, keep_order(groups, keep, seed), rule, eps, None if target is None else size_left(target, v.lengths, on_invalid), probes, exact, memory, saved, device, client, seed)
-    evidence.lengths = v.lengths
+    evidence.lengths, evidence.device = v.lengths, device
     found = select(evidence, names, config)
     found.stats |= dict(pairs_compared=evidence.plan.n_pairs(), pairs_possible=len(rows) * (len(rows) - 1) // 2)
     if recall: found.stats['recall'] = measure_recall(evidence.plan, 1 - found.config['eps'], check_range('recall', recall, 1, whole=True), seed)
@@ -509,7 +515,7 @@ def compare(
         return with_best_of_twins(Evidence(plan, rule, plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same))
     threshold = 1 - eps if size is None else guess_threshold(plan, size, most, device, seed)
     while True:
-        floor = threshold if exact else choose_floor(plan, threshold, min(most // 2, len(v) + 400_000))
+        floor = threshold if exact else choose_floor(plan, threshold, min(most // 2, len(v) + 2_000_000))
         plan = replace(plan, threshold=floor)
         pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
         if pairs is None and floor < threshold: # the estimate was too low
@@ -522,15 +528,13 @@ def compare(
         evidence = Evidence(plan, rule, floor, *pairs, same)
         if size is None: return evidence
         try: cover_to_size(evidence, size)
-        except UserError: # pairs are needed further down
-            if floor <= -1: raise
-            threshold = max(-1., 1 - 2 * (1 - threshold)); continue
+        except BelowFloor: threshold = max(-1., 1 - 2 * (1 - threshold)); continue # pairs are needed further down
         return evidence
 
 class Decided(Evidence):
     "What `cover_in_parts` found: the decision for one threshold, without the pairs that others would need."
     def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if abs(threshold - self.floor) > SLACK: raise UserError(f'There are more pairs than memory holds, so only eps={1 - self.floor:.6g} was decided. Call deduplicate again with eps={1 - threshold:.6g}, or with more memory.')
+        if abs(threshold - self.floor) > SLACK: raise BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
         n = len(self.plan.v)
         stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
         stays[self.later], of[self.later], s[self.later] = False, self.earlier, self.similarity
@@ -576,7 +580,7 @@ def guess_threshold(
             return max(-1., 1 - 2.2 * high - .01) # the search in full doubles eps until it has passed the target
     return -1.
 
-# %% ../nbs/05_pruning.ipynb #2af2ea42
+# %% ../nbs/05_pruning.ipynb #24ae7f2f
 def select(
     evidence: Evidence, # what was found
     names: np.ndarray | None, # (n,) ids
@@ -592,7 +596,6 @@ def select(
             stays, eps = most_duplicated(evidence, place, m)
             of, s = np.full(len(stays), -1), np.full(len(stays), np.nan)
             of[evidence.later], s[evidence.later] = evidence.earlier, evidence.similarity
-        elif isinstance(evidence, Decided): evidence.decide(-2)
         else: stays, of, s, eps = cover_to_size(evidence, m)
     gone = ~stays
     words = {True: f'near-duplicate of an image that {"stays" if rule == "cover" else "stands before it"}', False: 'no near-duplicate stands before it' if rule == 'semdedup' else 'no near-duplicate that stays stands before it'}
@@ -641,14 +644,14 @@ def rethreshold(
     self: Selection, # made by `deduplicate`
     eps: float, # another one
 ) -> Selection: # what `deduplicate` with this eps gives
-    "The same for another eps, without computing similarities again."
+    "The same for another eps, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
     return again(self, eps=float(check_range('eps', eps, 0, 2)), target=None)
 
 def resize(
     self: Selection, # made by `deduplicate`
     target: float | int, # keep this many items, or this fraction
 ) -> Selection: # what `deduplicate` with this target and the same clusters gives
-    "The same for another number of items, without computing similarities again."
+    "The same for another number of items, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
     return again(self, eps=None, target=target)
 
 def again(
@@ -657,7 +660,13 @@ def again(
 ) -> Selection:
     "Decide anew from the same evidence."
     config = {k: c for k, c in {**self.config, **changes}.items() if k != 'clusters'}
-    found = select(known(self), self.table['id'].to_numpy(), config)
+    e, names = known(self), self.table['id'].to_numpy()
+    try: found = select(e, names, config)
+    except BelowFloor: # compare again, further down
+        size, p = None if config['target'] is None else size_left(config['target'], e.lengths, config['on_invalid']), e.plan
+        evidence = compare(p.v, p.groups, np.argsort(p.place), e.rule, config['eps'], size, p.probes, p.exact, p.memory, None, e.device, p.client, config['seed'])
+        evidence.lengths = e.lengths
+        found = select(evidence, names, config)
     found.stats = {k: s for k, s in self.stats.items() if k != 'recall'}
     return found
 
