@@ -170,7 +170,7 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         "The nearest of the fitted centroids for each row."
         with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return self.assign(X, self.centroids, w)[0]
 
-# %% ../nbs/02_clustering.ipynb #c04d63ab
+# %% ../nbs/02_clustering.ipynb #c805168c
 class Rows:
     "Some rows of `Vectors`, as unit rows in torch, read a block at a time: what `KMeans` works on."
     dtype, shareable = torch.float32, True
@@ -236,7 +236,7 @@ def fit_progressively(
             new = torch.nn.functional.normalize((sums / counts.clamp(min=1)[:, None]).to(c.dtype))
             c = torch.where((counts[:, None] > 0) & (new.norm(dim=1, keepdim=True) > .5), new, c)
             bar.update(n)
-            if error > (1 - gain) * before: break
+            if error > (1 - gain) * before or error < 1e-6 * n: break
     return c
 KMeans.fit_progressively = fit_progressively
 

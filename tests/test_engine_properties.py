@@ -3,7 +3,7 @@ import os
 from contextlib import contextmanager
 from unittest import mock
 import numpy as np, pandas as pd, pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from semdedup import Clusters, UserError, deduplicate
 from semdedup.pruning import KEEP_ORDERS, RULES
 
@@ -45,7 +45,7 @@ def problems(draw, noises=(0, 0, 1e-2, .3), longest=60):
     pool = rng.integers(-2, 3, (few_rows, d)) + rng.normal(size=(few_rows, d)).round(2) * rng.choice([0, 1])
     pool[(pool == 0).all(1)] = 1
     x = pool[rng.integers(few_rows, size=n)] * rng.choice([1, 1, 3, .1], (n, 1))
-    x = (x + noise * rng.normal(size=(n, d)) * rng.choice([0, 1], (n, 1))).astype(dtype)
+    x = (x + noise * rng.normal(size=(n, d)) * rng.choice([0, 1, 1], (n, 1))).astype(dtype)
     x[(x == 0).all(1)] = 1
     centroids = x[rng.integers(n, size=k)] + rng.choice([0, 1e-3, 1]) * rng.normal(size=(k, d)) if draw(st.booleans()) else rng.normal(size=(k, d))
     labels = (unit(x) @ unit(centroids).T).argmax(1) if draw(st.booleans()) else rng.integers(k, size=n)
@@ -71,7 +71,8 @@ def small_tiles(size):
 def threads(n): return mock.patch.dict(os.environ, SEMDEDUP_THREADS=str(n))
 
 def random_centroids(x, groups):
-    "The same clusters around points of their own: then no two are equally near to an item, by which the numbers of the clusters would decide."
+    "The same clusters around points of their own: of two that are equally near, the one with the smaller number would be probed."
+    assume(x.shape[1] > 1) # in one dimension there are but two directions
     return Clusters(groups.labels, np.random.default_rng(len(x)).normal(size=groups.centroids.shape).astype(np.float32), groups.similarity)
 
 @few(150)
@@ -111,18 +112,26 @@ def test_no_two_that_stay_are_duplicates(data, problem, mode, keep):
 
 noisy = problems(noises=(0, 1e-7, 1e-5, 2e-5, 5e-5, 1e-4, 1e-2)) # so that some pairs differ by less than what counts as a difference
 
+def attempt(fn, *args, **kwargs):
+    "What it returns, or what it says is wrong."
+    try: return fn(*args, **kwargs)
+    except UserError as e: return str(e)
+
+def assert_same(got, want):
+    if isinstance(want, str) or isinstance(got, str): assert got == want; return
+    pd.testing.assert_frame_equal(got.table, want.table)
+    assert got.hash == want.hash
+
+@st.composite
+def goals(draw, x): return dict(target=draw(st.integers(1, len(x)))) if draw(st.booleans()) else dict(eps=draw(thresholds(x)))
+
 @few(120)
-@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.integers(1, 70), st.booleans())
-def test_tiles_and_threads_change_nothing(data, problem, rule, mode, size, to_size):
+@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.integers(1, 70))
+def test_tiles_and_threads_change_nothing(data, problem, rule, mode, size):
     x, groups = problem
-    how = dict(target=data.draw(st.integers(1, len(x)))) if to_size else dict(eps=data.draw(thresholds(x)))
-    def run():
-        try: return deduplicate(x, rule=rule, groups=groups, **mode, **how)
-        except UserError as e: return str(e)
+    run = lambda goal=data.draw(goals(x)): attempt(deduplicate, x, rule=rule, groups=groups, **goal, **mode)
     with threads(1): want = run()
-    with threads(2), small_tiles(size): got = run()
-    if isinstance(want, str): assert got == want
-    else: pd.testing.assert_frame_equal(got.table, want.table); assert got.hash == want.hash
+    with threads(2), small_tiles(size): assert_same(run(), want)
 
 @few(60)
 @given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.sampled_from(['70kB', '300 kB', 10**6]), st.integers(1, 70))
@@ -132,7 +141,7 @@ def test_memory_changes_nothing(data, problem, rule, mode, memory, size):
     eps = data.draw(thresholds(x))
     want = deduplicate(x, eps=eps, rule=rule, groups=groups, **mode)
     with small_tiles(size): got = deduplicate(x, eps=eps, rule=rule, groups=groups, memory=memory, **mode)
-    pd.testing.assert_frame_equal(got.table, want.table); assert got.hash == want.hash
+    assert_same(got, want)
 
 @few(60)
 @given(st.data(), noisy, st.sampled_from(RULES))
@@ -141,7 +150,7 @@ def test_borders_of_shards_change_nothing(data, problem, rule):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(x)), max_size=4)))
     eps = data.draw(thresholds(x))
     want, got = (deduplicate(d, eps=eps, rule=rule, n_clusters=1, probes=2) for d in (x, np.split(x, cuts)))
-    pd.testing.assert_frame_equal(got.table, want.table); assert got.hash == want.hash
+    assert_same(got, want)
 
 @few(80)
 @given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), keeps)
@@ -155,33 +164,16 @@ def test_numbers_of_clusters_change_nothing(data, problem, rule, mode, keep):
     assert got.cluster.tolist() == number[want.cluster].tolist()
     pd.testing.assert_frame_equal(got.drop(columns='cluster'), want.drop(columns='cluster'))
 
-@few(100)
-@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.booleans())
-def test_another_eps_is_as_a_fresh_run(data, problem, rule, mode, by_size):
-    "Up and down. With `exact`, what lies below was not compared, and is refused."
+@few(120)
+@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES))
+def test_another_eps_or_size_is_as_a_fresh_run(data, problem, rule, mode):
+    "Up and down, and whatever came before."
     x, groups = problem
-    eps, before = data.draw(thresholds(x)), dict(target=data.draw(st.integers(1, len(x)))) if by_size else dict(eps=data.draw(thresholds(x)))
+    before, after = data.draw(goals(x)), data.draw(goals(x))
     try: found = deduplicate(x, rule=rule, groups=groups, **before, **mode)
     except UserError: return
-    fresh = deduplicate(x, rule=rule, groups=groups, eps=eps, **mode)
-    if 1 - eps < found.evidence.floor - 1e-9:
-        assert 'exact' in mode
-        with pytest.raises(UserError, match='Call deduplicate again with that eps'): found.rethreshold(eps)
-    else:
-        pd.testing.assert_frame_equal(found.rethreshold(eps).table, fresh.table); assert found.rethreshold(eps).hash == fresh.hash
-
-@few(100)
-@given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.booleans())
-def test_another_size_is_as_a_fresh_run(data, problem, rule, mode, by_size):
-    "And has that size."
-    x, groups = problem
-    m, before = data.draw(st.integers(1, len(x))), dict(target=data.draw(st.integers(1, len(x)))) if by_size else dict(eps=data.draw(thresholds(x)))
-    try: found, fresh = (deduplicate(x, rule=rule, groups=groups, **b, **mode) for b in (before, dict(target=m)))
-    except UserError: return
-    try: again = found.resize(m)
-    except UserError as e: assert 'exact' in mode and found.evidence.floor > -1, e; return
-    assert len(again.keep) == m
-    pd.testing.assert_frame_equal(again.table, fresh.table); assert again.hash == fresh.hash
+    fresh = attempt(deduplicate, x, rule=rule, groups=groups, **after, **mode)
+    assert_same(attempt(found.resize, after['target']) if 'target' in after else found.rethreshold(after['eps']), fresh)
 
 @few(60)
 @given(problems(), st.sampled_from(RULES), st.sampled_from(MODES), st.integers(1, 60))
@@ -211,7 +203,7 @@ def test_adding_is_as_deciding_in_the_order_of_the_data(data, problem, mode, on_
     pd.testing.assert_frame_equal(found.table, at_once.table)
 
 @few(60)
-@given(problems(), st.sampled_from(MODES))
+@given(problems(noises=[.3]).filter(lambda p: len(np.unique(p[0], axis=0)) == len(p[0])), st.sampled_from(MODES)) # equal rows need not be compared
 def test_pairs_are_counted_once(problem, mode):
     x, groups = problem
     if 'probes' in mode: groups = random_centroids(x, groups)

@@ -1,0 +1,20 @@
+"""The benchmarks run, on a twentieth of their sizes."""
+import json, subprocess, sys
+from pathlib import Path
+import pytest
+
+SCRIPT = Path(__file__).parents[1]/'benchmarks'/'dedup.py'
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason='benchmarks/ is not here')
+def test_a_part_of_the_benchmark_writes_what_it_measured(tmp_path):
+    pytest.importorskip('faiss')
+    out = tmp_path/'dedup.json'
+    done = subprocess.run([sys.executable, SCRIPT, '--quick', '--only', 'iteration', '--out', out], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text(encoding='utf-8'))
+    assert set(result) == {'quick', 'machine', 'unit', 'parts'} and set(result['parts']) == {'iteration'}
+    assert {'cpu', 'cores', 'memory_GB', 'versions'} <= set(result['machine'])
+    rows = result['parts']['iteration']['rows']
+    assert {r['method'] for r in rows} == {'bare product', 'semdedup', 'faiss', 'scikit-learn', 'fast-pytorch-kmeans'}
+    assert all(set(r) == {'shape', 'method', 'best', 'median', 'times_product'} and isinstance(r['best'], float) for r in rows)
+    assert all(r['method'] in done.stdout for r in rows)
