@@ -176,7 +176,7 @@ def twins(
     same = np.concatenate(same) if same else np.empty(0, bool)
     return item[same], first[same]
 
-# %% ../nbs/04a_comparison.ipynb #46341902
+# %% ../nbs/04a_comparison.ipynb #bb5e17ef
 FORMAT = 1 # of checkpoints
 
 @dataclass
@@ -190,7 +190,7 @@ class Checkpoint:
         if note.exists():
             try: known = json.loads(note.read_text())
             except (OSError, ValueError): known = {}
-            if known.get('format') != FORMAT: raise UserError(f'{self.folder} holds a checkpoint that this version of semdedup does not read. Remove the folder, or give another one.')
+            if not isinstance(known, dict) or known.get('format') != FORMAT: raise UserError(f'{self.folder} holds a checkpoint that this version of semdedup does not read. Remove the folder, or give another one.')
             if known.get('data') != self.data: raise UserError(f'{self.folder} holds a checkpoint of other embeddings. Give another folder, or remove this one.')
         elif any(p for p in self.folder.iterdir() if not p.name.startswith('.') and p.suffix != '.npy'): raise UserError(f'{self.folder} holds other files, and no checkpoint. Give a folder of its own.')
         with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT, data=self.data)))
@@ -230,7 +230,7 @@ def collect(
                 for tile, result in zip(work, results):
                     if result is None or count + len(result[0]) > most and kind == 'pairs': return None
                     count += len(result[0]); parts.append(result); bar.update(0 if plan.exact else tile.n_pairs)
-                part = in_order(parts, place, plan.across) if kind == 'pairs' else merge_best(parts, place)
+                part = tuple(map(np.concatenate, zip(*parts))) if kind == 'pairs' and parts else merge_best(parts, place)
                 if checkpoint: checkpoint.save(f'{kind}-{key}-{b:03d}', list(part))
             elif kind == 'pairs': count += len(part[0])
             found.append(tuple(part)); bar.update(len(cs) if plan.exact else 0)
@@ -247,8 +247,8 @@ def in_order(
     if not found: return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)
     i, j, s = map(np.concatenate, zip(*found))
     swap = place[i] < place[j]
-    i, j = np.where(swap, j, i), np.where(swap, i, j)
-    order = np.lexsort((place[j], place[i]))
+    i[swap], j[swap] = j[swap], i[swap]
+    order = np.argsort(place[i] * len(place) + place[j], kind='stable')
     if twice and len(order): order = order[np.r_[True, (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0)]]
     return i[order], j[order], s[order]
 

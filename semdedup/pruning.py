@@ -25,9 +25,9 @@ __all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FORMAT'
            'total_of', 'common', 'diverse', 'systematic', 'stratified', 'equal_shares', 'places', 'prune',
            'prune_randomly', 'hard', 'easy', 'first', 'shuffled', 'keep_order', 'priorities', 'greedy_cover',
            'covered_by', 'cover_in_parts', 'BelowFloor', 'Evidence', 'choose_floor', 'target_size', 'most_duplicated',
-           'find_eps', 'cover_to_size', 'deduplicate', 'check_ids', 'cluster_for', 'size_left', 'compare', 'Decided',
-           'without_twins', 'with_best_of_twins', 'guess_threshold', 'select', 'blank_table', 'with_invalid', 'known',
-           'rethreshold', 'resize', 'again', 'add', 'Grown', 'to_parquet', 'from_parquet']
+           'find_eps', 'cover_to_size', 'deduplicate', 'check_groups', 'check_ids', 'cluster_for', 'size_left',
+           'compare', 'Decided', 'without_twins', 'with_best_of_twins', 'guess_threshold', 'select', 'blank_table',
+           'with_invalid', 'known', 'rethreshold', 'resize', 'again', 'add', 'Grown', 'to_parquet', 'from_parquet']
 
 # %% ../nbs/05_pruning.ipynb #3dbf0501
 COLUMNS = {'index': 'int64', 'id': 'str', 'cluster': 'int64', 'similarity': 'float32', 'rank': 'int64', 'kept': 'bool', 'reason': 'str',
@@ -255,13 +255,14 @@ def covered_by(
     of[later[best]], s[later[best]] = earlier[best], similarity[best]
     return of, s
 
-# %% ../nbs/05_pruning.ipynb #07affee5
+# %% ../nbs/05_pruning.ipynb #79391753
 def cover_in_parts(
     plan: Plan, # who is compared with whom
     threshold: float, # duplicates have at least this similarity
     most: int, # pairs in memory
     device: str = 'cpu', # cpu, cuda or mps
     checkpoint: Checkpoint | None = None, # where to save what is decided
+    same: tuple[np.ndarray, np.ndarray] | None = None, # twins, which the plan leaves out, and the first of each
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 covered by, (n,) float64 similarity
     "The covering rule in bounded memory, however many duplicates there are."
     v, n, order = plan.v, len(plan.v), np.argsort(plan.place)
@@ -297,12 +298,17 @@ def cover_in_parts(
             bar.update(int((state > 0).sum()) - bar.n)
         stays = state == 1
         of, s = np.full(n, -1), np.full(n, np.nan)
-        if not stays.all() and stays.any():
-            item, other, similarity = best(np.flatnonzero(~stays), np.flatnonzero(stays))
+        gone = ~stays
+        if same is not None and len(same[0]): # a twin of what stays needs no search
+            (twin, first), plan = same, replace(plan, use=None)
+            everyone, led = list(plan.batches()), stays[first]
+            of[twin[led]], s[twin[led]], gone[twin[led]] = first[led], 1., False
+        if gone.any() and stays.any():
+            item, other, similarity = best(np.flatnonzero(gone), np.flatnonzero(stays))
             of[item], s[item] = other, similarity
     return stays, of, s
 
-# %% ../nbs/05_pruning.ipynb #088ca9d3
+# %% ../nbs/05_pruning.ipynb #9d19485a
 RULES = ('cover', 'semdedup')
 
 class BelowFloor(UserError):
@@ -328,16 +334,31 @@ class Evidence:
         later, earlier, similarity = self.later[use], self.earlier[use], self.similarity[use]
         if self.rule == 'cover':
             stays = greedy_cover(later, earlier, n)
-            return self.with_twins(stays, *covered_by(later, earlier, similarity, stays, self.plan.place))
+            return self.with_twins(stays, *covered_by(later, earlier, similarity, stays, self.plan.place), threshold)
         stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
         stays[later], of[later], s[later] = False, earlier, similarity
         return stays, of, s
-    def with_twins(self, stays: np.ndarray, of: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        "What stands for an item stands for its twins; if it stays, it does so itself."
-        twin, first = self.twins
-        of[twin] = np.where(stays[first], first, of[first])
-        s[twin] = np.where(stays[first], 1., s[first])
-        stays[twin] = False
+    def with_twins(self, stays: np.ndarray, of: np.ndarray, s: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        "An item that stays stands for its twins; if it goes, the most similar that stays before each of them does, also one between the two."
+        (twin, first), place = self.twins, self.plan.place
+        stays[twin], of[twin], s[twin] = False, first, 1.
+        lost = ~stays[first]
+        if not lost.any(): return stays, of, s
+        twin, first = twin[lost], first[lost]
+        by_first = np.argsort(first, kind='stable')
+        twin, first = twin[by_first], first[by_first]
+        use = (self.similarity >= threshold - SLACK) & (np.isin(self.later, first) | np.isin(self.earlier, first))
+        a, b, similarity = np.r_[self.later[use], self.earlier[use]], np.r_[self.earlier[use], self.later[use]], np.r_[self.similarity[use], self.similarity[use]]
+        good = stays[b]
+        a, b, similarity = a[good], b[good], similarity[good]
+        order = np.lexsort((place[b], a))
+        a, b, similarity = a[order], b[order], similarity[order]
+        for f in np.unique(first):
+            mine, candidates = twin[slice(*np.searchsorted(first, [f, f + 1]))], slice(*np.searchsorted(a, [f, f + 1]))
+            c, sim = b[candidates], similarity[candidates]
+            top = np.maximum.accumulate(np.where(sim > np.r_[-2., np.maximum.accumulate(sim)[:-1]] + SLACK, np.arange(len(c)), 0)) # the best so far, in keep order
+            at = top[np.searchsorted(place[c], place[mine]) - 1]
+            of[mine], s[mine] = c[at], sim[at]
         return stays, of, s
 
 def choose_floor(
@@ -358,13 +379,13 @@ def choose_floor(
     above = np.cumsum(counts[::-1])[::-1] / max(counts.sum(), 1) * total
     return float(min(threshold, edges[:-1][above <= budget].min(initial=1)))
 
-# %% ../nbs/05_pruning.ipynb #2afd32d5
+# %% ../nbs/05_pruning.ipynb #01a6ea39
 def target_size(
     target: float | int, # a number of items, or a fraction as a float up to 1
     n: int, # items
 ) -> int:
     "How many items a target keeps."
-    if isinstance(target, (float, np.floating)) and 0 < target <= 1: return total_of(target, n)
+    if isinstance(target, (float, np.floating)) and 0 < target <= 1: return max(1, total_of(target, n))
     return check_range('target', target, 1, n, whole=True)
 
 def most_duplicated(
@@ -417,7 +438,7 @@ def cover_to_size(
     stays[back], of[back], s[back] = True, -1, np.nan
     return stays, of, s, eps
 
-# %% ../nbs/05_pruning.ipynb #ff6b1f72
+# %% ../nbs/05_pruning.ipynb #850a954d
 def deduplicate(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
@@ -447,7 +468,7 @@ def deduplicate(
     v = open_vectors(x, column, checkpoint).check()
     names = check_ids(ids if ids is not None else v.ids, len(v))
     if on_invalid == 'error': v.require_valid()
-    if groups is not None and len(groups) != len(v): raise UserError(f'groups hold {len(groups)} items, but there are {len(v)} embeddings. Cluster the same embeddings.')
+    if groups is not None: check_groups(groups, v)
     rows = np.flatnonzero(v.valid)
     config = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', rule=rule, eps=eps, target=target, seed=int(seed), probes=probes, exact=bool(exact),
                   keep=keep if isinstance(keep, str) else digest(priorities(keep, len(v))), on_invalid=on_invalid)
@@ -463,6 +484,17 @@ def deduplicate(
     found.stats |= dict(pairs_compared=evidence.plan.n_pairs(), pairs_possible=len(rows) * (len(rows) - 1) // 2)
     if recall: found.stats['recall'] = measure_recall(evidence.plan, 1 - found.config['eps'], check_range('recall', recall, 1, whole=True), seed)
     return found
+
+def check_groups(
+    groups: Clusters, # the user's own
+    v: Vectors, # what they shall be clusters of
+) -> None:
+    "Raise `UserError` for clusters of something else."
+    labels, centroids = groups.labels, groups.centroids
+    if len(groups) != len(v): raise UserError(f'groups hold {len(groups)} items, but there are {len(v)} embeddings. Cluster the same embeddings.')
+    if labels.dtype.kind not in 'iu' or labels.min() < 0 or labels.max() >= len(centroids): raise UserError(f'groups: labels go from {labels.min()} to {labels.max()} (type {labels.dtype}), but there are {len(centroids)} centroids: they must be whole numbers from 0 to {len(centroids) - 1}.')
+    if centroids.ndim != 2 or centroids.shape[1] != v.shape[1]: raise UserError(f'groups: centroids have shape {centroids.shape}, but the embeddings have {v.shape[1]} numbers a row.')
+    if not np.isfinite(centroids).all(): raise UserError('groups: centroids hold NaN or infinity. Give finite ones, for empty clusters too.')
 
 def check_ids(
     ids: Any, # (n,) names, or None
@@ -523,7 +555,7 @@ def compare(
             pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
         if pairs is None:
             if size is not None: raise UserError(f'target: more than {most:,} pairs are needed to find it, which is what memory={memory:,} bytes hold. Give more memory, or an eps.')
-            stays, of, s = cover_in_parts(plan, threshold, most, device, saved)
+            stays, of, s = cover_in_parts(plan, threshold, most, device, saved, same)
             return Decided(plan, rule, threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same)
         evidence = Evidence(plan, rule, floor, *pairs, same)
         if size is None: return evidence
@@ -538,7 +570,7 @@ class Decided(Evidence):
         n = len(self.plan.v)
         stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
         stays[self.later], of[self.later], s[self.later] = False, self.earlier, self.similarity
-        return self.with_twins(stays, of, s)
+        return stays, of, s
 
 def without_twins(
     plan: Plan,
@@ -580,7 +612,7 @@ def guess_threshold(
             return max(-1., 1 - 2.2 * high - .01) # the search in full doubles eps until it has passed the target
     return -1.
 
-# %% ../nbs/05_pruning.ipynb #24ae7f2f
+# %% ../nbs/05_pruning.ipynb #b0ef68f6
 def select(
     evidence: Evidence, # what was found
     names: np.ndarray | None, # (n,) ids
@@ -636,7 +668,7 @@ def known(
     self: Selection,
 ) -> Evidence:
     "What this selection was decided from; raises `UserError` where it does not have it with it."
-    if self.evidence is None: raise UserError('This selection was made without similarities of pairs, or was read from a file, which does not hold them. Call deduplicate.')
+    if self.evidence is None: raise UserError('This selection has no similarities of pairs: `prune` makes none, files do not hold them, and rows without direction have none. Call deduplicate.')
     return self.evidence
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, digest, progress
 
 # %% auto #0
-__all__ = ['SUFFIXES', 'Vectors', 'look', 'check', 'valid', 'subset', 'require_valid', 'join', 'stamp', 'unchanged', 'open_npy',
-           'as_matrix', 'vector_columns', 'batches', 'batch_matrix', 'to_npy', 'natural', 'shard_files', 'open_vectors']
+__all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'as_similarity', 'look', 'check', 'valid', 'subset', 'require_valid', 'join', 'stamp',
+           'unchanged', 'open_npy', 'as_matrix', 'vector_columns', 'batches', 'batch_matrix', 'to_npy', 'natural',
+           'shard_files', 'open_vectors']
 
-# %% ../nbs/01a_vectors.ipynb #03abe38b
+# %% ../nbs/01a_vectors.ipynb #2c88013d
 class Vectors:
     "A matrix of embeddings `(n, d)` in one or more parts, each an array or a memory map. Made by `open_vectors`."
     block = 2048 # rows at a time: 2048 × 512 floats are 4 MB, which stay in a processor's cache
@@ -58,7 +59,16 @@ class Vectors:
         "Rows as unit vectors, for products."
         x = self.take(which)
         if self.is_unit: return np.ascontiguousarray(x, np.float32)
-        with np.errstate(divide='ignore'): return x.astype(np.float32, copy=False) * (1 / self.lengths[which]).astype(np.float32)[:, None]
+        with np.errstate(divide='ignore', invalid='ignore'):
+            if self.extreme: return (x / self.lengths[which][:, None]).astype(np.float32)
+            return x.astype(np.float32, copy=False) * (1 / self.lengths[which]).astype(np.float32)[:, None]
+
+    def wide(self,
+        which: slice | np.ndarray, # positions
+    ) -> tuple[np.ndarray, np.ndarray]: # (m, d) float64 and (m,) float64
+        "Rows in float64 and their lengths; where float64 could not multiply two of them, rows of length 1."
+        x, lengths = self.take(which).astype(np.float64), self.lengths[which]
+        return (x / lengths[:, None], np.ones(len(x))) if self.extreme else (x, lengths)
 
     def exact(self,
         i: np.ndarray, # (m,) positions
@@ -67,11 +77,19 @@ class Vectors:
         "Cosine similarities of pairs of rows in float64. The value depends on the two rows only, not on what else is asked."
         out = np.empty(len(i))
         for s in blocks(len(i), 1024):
-            a, b = self.take(i[s]).astype(np.float64), self.take(j[s]).astype(np.float64)
-            out[s] = np.einsum('ij,ij->i', a, b) / (self.lengths[i[s]] * self.lengths[j[s]])
-        return np.clip(out, -1, 1)
+            (a, l), (b, m) = self.wide(i[s]), self.wide(j[s])
+            out[s] = np.einsum('ij,ij->i', a, b) / (l * m)
+        return as_similarity(out)
 
-# %% ../nbs/01a_vectors.ipynb #d5699003
+DIGITS = 9 # of a similarity: further ones are noise, of float64 and of whoever made the embeddings
+
+def as_similarity(
+    cosine: np.ndarray, # float64
+) -> np.ndarray: # float64, -1 … 1
+    "Round away what depends on the order of additions, so that equals are equal."
+    return np.clip(np.round(cosine, DIGITS, out=cosine), -1, 1, out=cosine)
+
+# %% ../nbs/01a_vectors.ipynb #16147f2e
 def look(
     x: np.ndarray, # (b, d) a block of rows
 ) -> tuple[np.ndarray, bytes]: # (b,) float64 lengths, NaN where a value is not finite; digest of the content
@@ -79,6 +97,10 @@ def look(
     with np.errstate(invalid='ignore', over='ignore'):
         wide = x.astype(np.float64)
         lengths = np.sqrt(np.einsum('ij,ij->i', wide, wide))
+        odd = np.flatnonzero((lengths < 1e-150) | ~np.isfinite(lengths)) # squares can leave the range of float64 where the numbers do not
+        largest = np.abs(wide[odd]).max(1, initial=0)
+        scaled = wide[odd] / np.where(largest > 0, largest, 1)[:, None]
+        lengths[odd] = largest * np.sqrt(np.einsum('ij,ij->i', scaled, scaled))
     return np.where(np.isfinite(lengths), lengths, np.nan), hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest()
 
 def check(
@@ -91,7 +113,8 @@ def check(
         seen = list(progress(w.map(lambda s: look(self.take(s)), spans), 'checking', len(spans), ' blocks'))
     self.lengths = np.concatenate([l for l, _ in seen])
     self.data = digest(self.dtype.str, self.shape, [d.hex() for _, d in seen])
-    off = np.abs(self.lengths[self.valid] - 1)
+    off, there = np.abs(self.lengths[self.valid] - 1), self.lengths[self.valid]
+    self.extreme = bool(len(there) and (there.min() < 1e-30 or there.max() > 1e30))
     self.is_unit = bool(len(off) == len(self) and off.max() <= 1e-5)
     self.off_unit = float(off.max()) if self.is_unit else 0.
     return self
@@ -108,7 +131,7 @@ def subset(
 ) -> Vectors: # the same files, fewer rows
     "Some of the rows, without copying."
     s = Vectors(self.parts, None if self.ids is None else self.ids[rows], rows if self.rows is None else self.rows[rows], self.stamps)
-    if self.lengths is not None: s.lengths, s.data, s.is_unit, s.off_unit = self.lengths[rows], digest(self.data, rows), self.is_unit, self.off_unit
+    if self.lengths is not None: s.lengths, s.data, s.is_unit, s.off_unit, s.extreme = self.lengths[rows], digest(self.data, rows), self.is_unit, self.off_unit, self.extreme
     return s
 
 def require_valid(
@@ -130,6 +153,7 @@ def join(
     rows = [np.arange(len(v)) if v.rows is None else v.rows for v in (a, b)]
     v = Vectors(a.parts + b.parts, None, np.r_[rows[0], rows[1] + a.ends[-1]], {**a.stamps, **b.stamps})
     v.lengths, v.data, v.off_unit, v.is_unit, v.sources = np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit), a.is_unit and b.is_unit, (a, b)
+    v.extreme = a.extreme or b.extreme
     if not v.is_unit: v.off_unit = 0.
     return v
 
@@ -153,7 +177,7 @@ def unchanged(
 
 Vectors.unchanged = unchanged
 
-# %% ../nbs/01a_vectors.ipynb #13b44e14
+# %% ../nbs/01a_vectors.ipynb #f6577e0e
 def open_npy(
     path: Path, # a .npy file
 ) -> np.ndarray: # (n, d) memory map
@@ -168,7 +192,8 @@ def as_matrix(
 ) -> np.ndarray: # (n, d)
     "Check shape and type, without reading the numbers."
     if hasattr(x, 'detach'): x = x.detach().cpu().numpy() # a torch tensor
-    x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    try: x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    except ValueError as e: raise UserError(f'{what} are not a matrix of numbers: {e}') from e
     if x.ndim != 2 or x.dtype.kind not in 'fiu' or x.shape[1] == 0: raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
     return x
 
