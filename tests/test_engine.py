@@ -1,0 +1,522 @@
+"""`deduplicate` at its borders: nothing, one item, one row a million times, numbers that are none, files that change, runs that are killed, memory that is bounded."""
+import errno, json, os, subprocess, sys
+import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
+from semdedup import Clusters, Selection, UserError, deduplicate, kmeans
+from semdedup.pairwise import largest_earlier
+from semdedup.pruning import RULES, keep_order
+from semdedup.vectors import open_vectors
+
+def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+def given(labels, x, k=None):
+    "Clusters with these labels, around their means."
+    labels, k = np.asarray(labels), k or max(labels) + 1
+    centroids = np.stack([x[labels == c].mean(0) if (labels == c).any() else np.ones(x.shape[1]) for c in range(k)]).astype(np.float32)
+    return Clusters(labels, centroids, np.einsum('ij,ij->i', unit(x), unit(centroids)[labels]).astype(np.float32))
+
+def in_one(x): return given([0] * len(x), x)
+
+def copies(n, d, seed=0, noise=.02):
+    "A third of the rows are near-copies of others."
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d))
+    x[n - n // 3:] = x[:n // 3] + noise * rng.normal(size=(n // 3, d))
+    return x.astype(np.float32)
+
+def assert_same(a, b):
+    pd.testing.assert_frame_equal(a.table, b.table)
+    assert a.hash == b.hash
+
+# Cases that can be checked by hand
+
+ROWS = unit(np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [1, 2, 3], [1, 2, 3]], float))
+
+@pytest.mark.parametrize('block', [1, 2, 3, 4, 512])
+def test_the_largest_similarity_to_an_earlier_row(block):
+    similarity, holder = largest_earlier(ROWS, block)
+    np.testing.assert_allclose(similarity, [0, .974631, .998190, .999618, 1, 1], atol=1e-6)
+    assert holder.tolist() == [0, 0, 1, 2, 0, 0]
+
+@pytest.mark.parametrize('keep, order', [('hard', [3, 2, 1, 5, 4, 0]), ('easy', [0, 4, 5, 1, 2, 3])])
+def test_the_order_of_the_paper(keep, order):
+    groups = Clusters(np.zeros(6, int), ROWS[:1].astype(np.float32), (ROWS @ ROWS[0]).astype(np.float32))
+    assert keep_order(groups, keep).tolist() == order
+
+@pytest.mark.parametrize('rule, stays', [('cover', [0, 2]), ('semdedup', [0])])
+def test_three_vectors_at_0_40_and_50_degrees(rule, stays):
+    "The third resembles the second only, which goes: that speaks against it with `semdedup`, not with `cover`."
+    x = np.array([[np.cos(a), np.sin(a)] for a in np.radians([0, 40, 50])])
+    found = deduplicate(x, eps=.3, rule=rule, keep='first', groups=in_one(x))
+    assert found.keep.tolist() == stays and set(found.removed.duplicate_of) <= {0, 1}
+
+@pytest.mark.parametrize('scale', [1, 3, 1e-3])
+def test_the_boundary_belongs_to_the_duplicates(scale):
+    "A cosine of .8, and eps .2."
+    x = np.array([[1, 0], [.8, .6]]) * [[1], [scale]]
+    assert [len(deduplicate(x, eps=eps, groups=in_one(x)).keep) for eps in (.2, .2 + 1e-6, .2 - 1e-6)] == [1, 1, 2]
+
+def test_a_twin_belongs_to_what_resembles_it_most():
+    "Rows 0 and 2 stay. Row 1 stands between them and goes because of row 0; its twin, row 3, is nearer to row 2, which then stands before it."
+    x = np.array([[np.cos(a), np.sin(a)] for a in np.radians([0, 20, 30, 20])]) * [[1], [2], [3], [2]]
+    t = deduplicate(x, eps=1 - np.cos(np.radians(25)), keep='first', groups=in_one(x)).table
+    assert t.kept.tolist() == [True, False, True, False] and t.duplicate_of.tolist() == [-1, 0, -1, 2]
+
+@pytest.mark.parametrize('d', [4, 64, 512])
+def test_exact_finds_equal_rows_in_different_clusters(d):
+    "Also where a cluster is its centroid, and rounding decides how near an item is."
+    y = np.random.default_rng(0).normal(size=(200, d)).astype(np.float32)
+    x, labels = np.repeat(y, 2, 0), np.arange(400)
+    found = deduplicate(x, eps=0, keep='first', groups=Clusters(labels, x.copy(), np.ones(400, np.float32)), exact=True)
+    assert found.keep.tolist() == list(range(0, 400, 2))
+
+@pytest.mark.parametrize('exact, recall', [(True, 1), (False, .5)])
+def test_the_recall_is_what_the_clusters_allow(exact, recall):
+    "100 pairs of equal rows, half of them in one cluster; all items are looked at."
+    y = np.random.default_rng(0).normal(size=(100, 16))
+    x, labels = np.repeat(y, 2, 0), np.repeat(np.arange(100) % 2, 2)
+    labels[1:100:2] ^= 1
+    assert deduplicate(x, eps=1e-6, groups=given(labels, x), exact=exact, recall=200).stats['recall']['recall'] == recall
+
+# Few items, and few in a cluster
+
+@pytest.mark.parametrize('x', [np.ones((0, 3)), np.ones((0, 0)), np.ones((3, 0)), [], [np.ones((0, 3))]], ids=['no rows', 'nothing', 'no columns', 'empty list', 'empty shard'])
+def test_no_items_are_an_error(x):
+    with pytest.raises(UserError, match='empty|shape'): deduplicate(x)
+
+@pytest.mark.parametrize('settings', [dict(), dict(exact=True), dict(probes=3), dict(target=1), dict(recall=10)], ids=str)
+@pytest.mark.parametrize('rule', RULES)
+def test_one_item_stays(rule, settings):
+    found = deduplicate([[3., 4.]], rule=rule, **settings)
+    assert found.keep.tolist() == [0] and found.stats['pairs_possible'] == 0
+
+@pytest.mark.parametrize('rule', RULES)
+@pytest.mark.parametrize('x, stays', [([[1., 0], [1, 0]], 1), ([[1., 0], [0, 1]], 2), ([[1., 0], [-1, 0]], 2)], ids=['equal', 'orthogonal', 'opposite'])
+def test_two_items(rule, x, stays): assert len(deduplicate(x, eps=.5, rule=rule, n_clusters=1).keep) == stays
+
+@pytest.mark.parametrize('k, says', [(31, 'only 30 images'), (0, 'n_clusters is 0'), (2.5, 'n_clusters is 2.5')])
+def test_a_number_of_clusters_that_cannot_be(k, says):
+    with pytest.raises(UserError, match=says): deduplicate(copies(30, 4), n_clusters=k)
+
+def test_a_cluster_an_item_removes_nothing():
+    x = copies(30, 4)
+    assert len(deduplicate(x, groups=given(range(30), x)).keep) == 30
+
+@pytest.mark.parametrize('settings', [dict(), dict(probes=9), dict(exact=True)], ids=str)
+def test_empty_clusters_change_nothing(settings):
+    "Clusters 1 and 4 of 5 have a centroid and no items, or no centroid to speak of."
+    x = copies(90, 4)
+    labels, alone = np.array([0, 2, 3] * 30), given([0, 1, 2] * 30, x)
+    want = deduplicate(x, eps=.01, groups=alone, **settings)
+    for filler in 1, 0:
+        centroids = np.full((5, 4), filler, np.float32); centroids[[0, 2, 3]] = alone.centroids
+        found = deduplicate(x, eps=.01, groups=Clusters(labels, centroids, alone.similarity), **settings)
+        assert found.keep.tolist() == want.keep.tolist() and found.table.duplicate_of.tolist() == want.table.duplicate_of.tolist()
+
+@pytest.mark.parametrize('settings', [dict(probes=2), dict(exact=True)], ids=str)
+def test_clusters_without_numbers_do_not_hide_others(settings):
+    "An empty cluster whose centroid is NaN, as a mean of nothing is: refused, or without effect."
+    a = np.random.default_rng(0).normal(size=(15, 4))
+    groups = given([0] * 15 + [2] * 15, np.r_[a, a], 3); groups.centroids[1] = np.nan
+    try: found = deduplicate(np.r_[a, a], eps=.01, groups=groups, **settings)
+    except UserError: return
+    assert len(found.keep) == 15
+
+# What cannot be meant
+
+@pytest.mark.parametrize('eps', [-1e-9, 2.0001, np.nan, np.inf, '0.1', True])
+def test_an_eps_out_of_range_is_refused(eps):
+    with pytest.raises(UserError, match='eps is .*from 0 to 2'): deduplicate(ROWS, eps=eps)
+    with pytest.raises(UserError, match='eps is .*from 0 to 2'): deduplicate(ROWS).rethreshold(eps)
+
+@pytest.mark.parametrize('rule', RULES)
+@pytest.mark.parametrize('eps, stays', [(0, 4), (1, 3), (2, 1)])
+def test_eps_at_its_ends(rule, eps, stays):
+    "0: equal directions; 1: all but obtuse angles; 2: everything."
+    x = np.array([[1., 0], [3, 0], [-1, .2], [-.1, -1], [-.1, -.9]])
+    assert len(deduplicate(x, eps=eps, rule=rule, keep='first', groups=in_one(x)).keep) == stays
+
+@pytest.mark.parametrize('target', [0, 0., -1, 1.5, 7, np.nan, True, '3'])
+def test_a_target_out_of_range_is_refused(target):
+    with pytest.raises(UserError, match='target'): deduplicate(ROWS, target=target)
+    with pytest.raises(UserError, match='target'): deduplicate(ROWS).resize(target)
+
+def test_eps_and_target_are_one_too_many():
+    with pytest.raises(UserError, match='eps is 0.1 and target is 3; give one'): deduplicate(ROWS, eps=.1, target=3)
+
+@pytest.mark.parametrize('rule', RULES)
+def test_a_target_below_the_number_of_clusters_cannot_be_reached(rule):
+    x = copies(30, 4)
+    with pytest.raises(UserError, match='target 2.*fewer clusters'): deduplicate(x, target=2, rule=rule, groups=given([0, 1, 2] * 10, x))
+
+@pytest.mark.parametrize('x', [np.array([['a', 'b']]), np.ones((3, 2), complex), np.ones(3), np.ones((2, 2, 2)), np.array([[None, 1]]), [[1, 2], [3]], None, 7], ids=['text', 'complex', '1-D', '3-D', 'objects', 'ragged', 'None', 'a number'])
+def test_what_is_no_matrix_of_numbers_is_refused(x):
+    with pytest.raises(UserError, match='matrix of numbers'): deduplicate(x)
+
+@pytest.mark.parametrize('second, says', [(np.ones((3, 5), np.float32), 'shard 1 has 5 numbers a row, .*shard 0 has 4'), (np.ones((3, 4)), 'shard 1 holds float64, .*shard 0 holds float32')], ids=['width', 'type'])
+def test_shards_that_disagree_are_refused(tmp_path, second, says):
+    first = np.ones((3, 4), np.float32)
+    with pytest.raises(UserError, match=says): deduplicate([first, second])
+    np.save(tmp_path/'a.npy', first); np.save(tmp_path/'b.npy', second)
+    with pytest.raises(UserError, match='b.npy h.*a.npy h.*must agree'): deduplicate(tmp_path)
+
+@pytest.mark.parametrize('ids, says', [(list('aabcde'), "such as 'a'"), (list('abc'), r'shape \(3,\) for 6 items'), ('abcdef', 'one name an item'), ([1, '1', 2, 3, 4, 5], "such as '1'")])
+def test_ids_must_name_each_item_once(ids, says):
+    with pytest.raises(UserError, match=says): deduplicate(ROWS, ids=ids)
+
+@pytest.mark.parametrize('change, says', [
+    (lambda g: Clusters(g.labels[:20], g.centroids, g.similarity[:20]), 'groups hold 20 items, but there are 30'),
+    (lambda g: Clusters(g.labels + 1, g.centroids, g.similarity), 'groups'), (lambda g: Clusters(g.labels - 1, g.centroids, g.similarity), 'groups'),
+    (lambda g: Clusters(g.labels, g.centroids[:, :3], g.similarity), 'groups')], ids=['length', 'label too large', 'label below 0', 'width'])
+@pytest.mark.parametrize('settings', [dict(), dict(exact=True)], ids=str)
+def test_groups_of_other_embeddings_are_refused(change, says, settings):
+    x = copies(30, 4)
+    with pytest.raises(UserError, match=says): deduplicate(x, groups=change(given([0, 1, 2] * 10, x)), **settings)
+
+# Tiles as large as they are in earnest
+
+@pytest.mark.parametrize('rule', RULES)
+@pytest.mark.parametrize('noise', [1e-5, 3e-5, 1e-4])
+def test_near_ties_fall_the_same_way_in_all_tiles(monkeypatch, rule, noise):
+    "1,500 copies that differ about as much as the engine can tell: who stands for whom depends neither on tiles of 256 or 4,096 rows nor on threads."
+    x = np.ones((1500, 4)) + noise * np.random.default_rng(0).normal(size=(1500, 4))
+    run = lambda memory: deduplicate(x, eps=3 * noise ** 2, rule=rule, keep='random', groups=in_one(x), memory=memory)
+    want = run('1GB')
+    assert 100 < len(want.removed) < 1500
+    for threads in '1', '2':
+        monkeypatch.setenv('SEMDEDUP_THREADS', threads)
+        for memory in '70kB', '10MB': assert_same(run(memory), want)
+
+# Numbers of any kind
+
+@pytest.mark.parametrize('dtype', ['f2', 'f4', 'f8', 'g', '>f4', '>f8', 'i1', 'i4', 'u2', 'i8'])
+def test_any_type_of_number_gives_the_same(dtype):
+    "Whole numbers up to 100, which all types hold."
+    x = np.random.default_rng(0).integers(1, 100, (60, 5))
+    x[40:] = x[:20]
+    want, found = (deduplicate(a, eps=.02, groups=in_one(x)).table for a in (x.astype('f8'), x.astype(dtype)))
+    pd.testing.assert_frame_equal(found, want)
+
+@pytest.mark.parametrize('view', [np.asfortranarray, lambda x: np.repeat(x, 2, 1)[:, ::2], lambda x: x[::-1].copy()[::-1], lambda x: x.tolist()], ids=['by columns', 'strided', 'reversed', 'lists'])
+def test_the_layout_in_memory_does_not_matter(view):
+    x = copies(50, 6).astype(float)
+    assert_same(deduplicate(view(x), eps=.01, n_clusters=2), deduplicate(x, eps=.01, n_clusters=2))
+
+@pytest.mark.parametrize('dtype, scale', [('f4', 1e30), ('f4', 1e-30), ('f4', 1e-37), ('f8', 1e-60), ('f8', 1e60), ('f8', 1e-120)])
+def test_lengths_do_not_matter(dtype, scale):
+    "Whatever the type holds."
+    x = np.random.default_rng(0).normal(size=(30, 4)).astype(dtype)
+    x = np.r_[x, (x * np.asarray(scale, dtype)).astype(dtype)]
+    found = deduplicate(x, eps=1e-4, keep='first', groups=Clusters(np.arange(60) % 30, unit(x[:30]).astype(np.float32), np.ones(60, np.float32)))
+    assert found.keep.tolist() == list(range(30))
+
+BAD = {'NaN': ([0, np.nan, 1, 1], 'hold NaN or infinity'), 'infinity': ([0, -np.inf, 1, 1], 'hold NaN or infinity'), 'zero': ([0, 0, 0, 0], 'are all zero, and have no direction')}
+
+@pytest.mark.parametrize('row, says', BAD.values(), ids=BAD)
+@pytest.mark.parametrize('grouped', [False, True], ids=['', 'groups'])
+def test_rows_without_direction(row, says, grouped):
+    "An error that names them; or they stay or go, and the others are decided as if they were not there."
+    x = copies(60, 4); good = np.ones(60, bool); good[[7, 30, 59]] = False
+    bad = np.where(good[:, None], x, row).astype(np.float32)
+    labels = np.arange(60) % 2
+    groups = lambda rows: given(labels[rows], x[rows]) if grouped else None
+    how = dict(eps=.01, n_clusters=None if grouped else 2)
+    with pytest.raises(UserError, match=rf'3 of 60 rows {says}.*rows 7, 30, 59'): deduplicate(bad, groups=groups(slice(None)), **how)
+    alone = deduplicate(x[good], groups=Clusters(labels[good], g.centroids, g.similarity[good]) if (g := groups(slice(None))) else None, **how).table
+    for policy, kept in ('keep', True), ('drop', False):
+        t = deduplicate(bad, groups=g, on_invalid=policy, **how).table
+        assert t.kept[good].tolist() == alone.kept.tolist() and (t.kept[~good] == kept).all() and (t.duplicate_of[~good] == -1).all()
+        assert t.duplicate_of[good].tolist() == [-1 if j < 0 else np.flatnonzero(good)[j] for j in alone.duplicate_of]
+        assert t.reason[~good].str.contains('zero' if row == [0] * 4 else 'NaN or infinity').all() and t.reason[~good].str.contains('kept' if kept else 'dropped').all()
+
+@pytest.mark.parametrize('policy, stays', [('keep', 3), ('drop', 0)])
+def test_nothing_but_rows_without_direction(policy, stays):
+    found = deduplicate(np.full((3, 2), np.nan), on_invalid=policy)
+    assert len(found.keep) == stays and len(found) == 3
+
+@pytest.mark.parametrize('policy, most', [('keep', 60), ('drop', 57)])
+def test_a_target_counts_all_that_stay(policy, most):
+    x = copies(60, 4); x[[7, 30, 59]] = np.nan
+    for m in 20, 40, most: assert len(deduplicate(x, target=m, n_clusters=1, on_invalid=policy).keep) == m
+    with pytest.raises(UserError, match='3 of 60 rows cannot be compared'): deduplicate(x, target=most + 1 if policy == 'drop' else 3, n_clusters=1, on_invalid=policy)
+
+# Where they lie
+
+@pytest.mark.parametrize('rule', RULES)
+def test_files_and_arrays_give_the_same(tmp_path, rule):
+    "Two shards of 4,000 rows in each kind of file, and an array: the same table, the same hash."
+    x = copies(4000, 16)
+    parts = x[:1234], x[1234:1234], x[1234:]
+    for kind in 'npy', 'parquet', 'arrow': (tmp_path/kind).mkdir()
+    np.save(tmp_path/'x.npy', x)
+    for i, p in enumerate(parts):
+        np.save(tmp_path/'npy'/f'part-{i}.npy', p)
+        if len(p) == 0: continue
+        table = pa.table({'vector': pa.FixedSizeListArray.from_arrays(p.ravel(), 16), 'name': ['x'] * len(p)})
+        pq.write_table(table, tmp_path/'parquet'/f'part-{i}.parquet')
+        with pa.ipc.new_file(tmp_path/'arrow'/f'part-{i}.arrow', table.schema) as f: f.write_table(table)
+    want = deduplicate(x, eps=.01, rule=rule, n_clusters=8)
+    assert 500 < len(want.removed) < 1400
+    for place in 'x.npy', 'npy', 'parquet', 'arrow': assert_same(deduplicate(tmp_path/place, eps=.01, rule=rule, n_clusters=8), want)
+    assert_same(deduplicate(np.load(tmp_path/'x.npy', mmap_mode='r'), eps=.01, rule=rule, n_clusters=8), want)
+
+WHERE = {'cover': ('comparison.tile_pairs', {}), 'semdedup': ('comparison.tile_best', dict(rule='semdedup')), 'cover in parts': ('pruning.tile_pairs', dict(memory='70kB'))}
+
+def patched(monkeypatch, where, before):
+    "Call `before(number of the tile)` before each tile; the list of the tiles compared."
+    import semdedup.comparison, semdedup.pruning
+    module, name = where.split('.')
+    fn, calls = getattr(getattr(semdedup, module), name), []
+    def tile(*args):
+        calls.append(args[0]); before(len(calls))
+        return fn(*args)
+    monkeypatch.setattr(f'semdedup.{where}', tile)
+    return calls
+
+@pytest.mark.parametrize('where, settings', WHERE.values(), ids=WHERE)
+def test_a_shard_that_changes_meanwhile_is_named(tmp_path, monkeypatch, where, settings):
+    x, file = copies(600, 8, noise=1), tmp_path/'part-1.npy'
+    np.save(tmp_path/'part-0.npy', x[:300]); np.save(file, x[300:])
+    patched(monkeypatch, where, lambda i: os.utime(file, ns=(1, 1)) if i == 2 else None)
+    with pytest.raises(UserError, match='part-1.npy changed while it was being read'): deduplicate(tmp_path, eps=.8, groups=given(np.arange(600) % 3, x), **settings)
+
+def test_a_shard_that_goes_meanwhile_is_named(tmp_path, monkeypatch):
+    x = copies(600, 8)
+    np.save(tmp_path/'x.npy', x)
+    patched(monkeypatch, 'comparison.tile_pairs', lambda i: (tmp_path/'x.npy').unlink(missing_ok=True))
+    with pytest.raises(UserError, match='x.npy was removed'): deduplicate(tmp_path/'x.npy', groups=in_one(x))
+
+@pytest.mark.parametrize('write, says', [(lambda f: f.write_bytes(b'no numbers'), 'x.npy is not a .npy file'), (lambda f: f.write_bytes(b''), 'x.npy is not a .npy file'), (lambda f: f.write_bytes(f.read_bytes()[:-50]), 'x.npy is not a .npy file'),
+                                         (lambda f: f.unlink(), 'no such file'), (lambda f: np.save(f, np.array([['a']])), 'x.npy have shape .*type <U1'), (lambda f: f.rename(f.with_suffix('.txt')), 'no such file')], ids=['text', 'empty', 'cut', 'gone', 'words', 'renamed'])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, write, says):
+    np.save(tmp_path/'x.npy', copies(30, 4))
+    write(tmp_path/'x.npy')
+    with pytest.raises(UserError, match=says): deduplicate(tmp_path/'x.npy')
+
+# Checkpoints
+
+@pytest.fixture(scope='module')
+def data():
+    x = copies(1500, 8, noise=.3)
+    return x, given(np.arange(1500) % 12, x)
+
+@pytest.mark.parametrize('where, settings', WHERE.values(), ids=WHERE)
+def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch, data, where, settings):
+    "With the same result as one in peace, and fewer tiles."
+    x, groups = data
+    run = lambda **kwargs: deduplicate(x, eps=.6, groups=groups, **settings, **kwargs)
+    monkeypatch.setenv('SEMDEDUP_THREADS', '1')
+    def kill(i):
+        if i == most: raise KeyboardInterrupt
+    with monkeypatch.context() as m: most, all_tiles = None, patched(m, where, kill); want = run()
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt): most = len(all_tiles) * 2 // 3; patched(m, where, kill); run(checkpoint=tmp_path)
+    with monkeypatch.context() as m: most, tiles = None, patched(m, where, kill); assert_same(run(checkpoint=tmp_path), want)
+    assert 0 < len(tiles) < len(all_tiles)
+    with monkeypatch.context() as m: tiles = patched(m, where, kill); assert_same(run(checkpoint=tmp_path), want)
+    assert len(tiles) == 0
+
+def test_clusters_are_made_once(tmp_path, monkeypatch):
+    x = copies(300, 8)
+    want = deduplicate(x, eps=.01, n_clusters=5, checkpoint=tmp_path)
+    monkeypatch.setattr('semdedup.pruning.kmeans', None)
+    assert_same(deduplicate(x, eps=.01, n_clusters=5, checkpoint=tmp_path), want)
+
+@pytest.mark.parametrize('settings', [dict(eps=.3), dict(rule='semdedup'), dict(keep='easy'), dict(probes=3), dict(exact=True), dict(target=1100), dict(seed=1, keep='random')], ids=str)
+def test_one_folder_serves_other_settings(tmp_path, data, settings):
+    "What one run leaves is not taken for the result of another."
+    x, groups = data
+    deduplicate(x, eps=.6, groups=groups, checkpoint=tmp_path)
+    how = dict(eps=.6) | settings if 'target' not in settings else settings
+    assert_same(deduplicate(x, groups=groups, checkpoint=tmp_path, **how), deduplicate(x, groups=groups, **how))
+
+@pytest.mark.parametrize('memory', ['1GB', '70kB'])
+def test_one_folder_serves_other_clusters(tmp_path, data, memory):
+    "Of the same data: other labels; the same labels around other centroids."
+    x, groups = data
+    others = given(np.arange(1500) % 7, x), Clusters(groups.labels, np.roll(groups.centroids, 1, 0), groups.similarity)
+    how = dict(eps=.6, probes=2, memory=memory)
+    deduplicate(x, groups=groups, checkpoint=tmp_path, **how)
+    for g in others: assert_same(deduplicate(x, groups=g, checkpoint=tmp_path, **how), deduplicate(x, groups=g, **how))
+
+@pytest.mark.parametrize('error, says', [(errno.ENOSPC, 'disk is full'), (errno.EDQUOT, 'quota is used up')])
+def test_a_full_disk_is_said_and_leaves_no_half_file(tmp_path, monkeypatch, data, error, says):
+    "And when there is space again, the run goes on."
+    x, groups = data
+    run = lambda: deduplicate(x, eps=.6, groups=groups, checkpoint=tmp_path)
+    savez, files = np.savez, []
+    def full(f, *arrays):
+        files.append(f.name)
+        if len(files) > 3: f.write(b'half'); raise OSError(error, os.strerror(error))
+        savez(f, *arrays)
+    with monkeypatch.context() as m, pytest.raises(UserError, match=f'Cannot write .*{tmp_path.name}.*{says}'):
+        m.setattr(np, 'savez', full); run()
+    assert len(list(tmp_path.glob('*.npz'))) == 3 and not list(tmp_path.glob('.*'))
+    assert_same(run(), deduplicate(x, eps=.6, groups=groups))
+
+def damages(content):
+    "What can become of a file: cut, emptied, overwritten, a bit flipped anywhere."
+    yield from (b'', b'PK', content[:len(content) // 2], content[:-10], b'\0' * len(content), b'no checkpoint')
+    for at in np.random.default_rng(0).integers(0, len(content), 60):
+        flipped = bytearray(content); flipped[at] ^= 1 << at % 8
+        yield bytes(flipped)
+    for at in range(len(content) - 300, len(content)): # the directory of the archive
+        flipped = bytearray(content); flipped[at] ^= 255
+        yield bytes(flipped)
+
+def test_a_damaged_checkpoint_is_made_again(tmp_path):
+    "The damaged file is read as absent, or, where the damage does not matter, as it was."
+    from semdedup.comparison import Checkpoint
+    saved, arrays = Checkpoint(tmp_path, 'data'), [np.arange(50, dtype=np.int32), np.linspace(0, 1, 50)]
+    saved.save('part', arrays)
+    whole = (tmp_path/'part.npz').read_bytes()
+    for damage in damages(whole):
+        (tmp_path/'part.npz').write_bytes(damage)
+        got = saved.read('part')
+        assert got is None or len(got) == 2 and all(np.array_equal(a, b) for a, b in zip(got, arrays))
+
+@pytest.mark.parametrize('rule', RULES)
+def test_damaged_checkpoints_do_not_change_the_result(tmp_path, data, rule):
+    x, groups = data
+    want = deduplicate(x, eps=.6, rule=rule, groups=groups, checkpoint=tmp_path)
+    files = sorted(tmp_path.glob('*.npz'))
+    files[0].write_bytes(b''); files[1].write_bytes(files[1].read_bytes()[:-30]); files[2].unlink()
+    assert_same(deduplicate(x, eps=.6, rule=rule, groups=groups, checkpoint=tmp_path), want)
+
+@pytest.mark.parametrize('text', ['', '{', '[]', 'null', '7', '{}', '{"format": 99, "data": "x"}'])
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, data, text):
+    (tmp_path/'checkpoint.json').write_text(text)
+    with pytest.raises(UserError, match='this version of semdedup does not read. Remove the folder'): deduplicate(data[0], groups=data[1], checkpoint=tmp_path)
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, data):
+    x, groups = data
+    deduplicate(x, groups=groups, checkpoint=tmp_path)
+    other = x.copy(); other[3, 3] += 1
+    with pytest.raises(UserError, match=f'{tmp_path.name} holds a checkpoint of other embeddings'): deduplicate(other, groups=groups, checkpoint=tmp_path)
+
+@pytest.mark.parametrize('kind', ['npy', 'parquet'])
+def test_a_folder_with_other_files_is_refused_and_left_as_it_was(tmp_path, data, kind):
+    x, groups = data
+    (tmp_path/'out').mkdir(); (tmp_path/'out'/'thesis.txt').write_text('')
+    if kind == 'npy': np.save(tmp_path/'x.npy', x)
+    else: pq.write_table(pa.table({'v': list(x)}), tmp_path/'x.parquet')
+    with pytest.raises(UserError, match='out holds other files, and no checkpoint'): deduplicate(tmp_path/f'x.{kind}', groups=groups, checkpoint=tmp_path/'out')
+    assert [p.name for p in (tmp_path/'out').iterdir()] == ['thesis.txt']
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path, data):
+    (tmp_path/'file').touch()
+    with pytest.raises(UserError, match='Cannot write .*file'): deduplicate(data[0], groups=data[1], checkpoint=tmp_path/'file')
+
+# New data later
+
+@pytest.fixture(scope='module')
+def first_part():
+    x = copies(60, 5)
+    return x, deduplicate(x[:30], eps=.01, keep='first', n_clusters=3)
+
+def at_once(found, x, first, **how):
+    "All data in the clusters of the first part, in one go."
+    return deduplicate(x, eps=.01, keep='first', groups=Clusters(found.table.cluster.to_numpy().clip(0), first.evidence.plan.groups.centroids, found.table.similarity.to_numpy()), **how)
+
+@pytest.mark.parametrize('cuts', [[30, 60], [30, 31, 60], [30, 40, 50, 60], [*range(30, 61)]], ids=len)
+def test_adding_in_any_parts_is_as_at_once(first_part, cuts):
+    x, found = first_part
+    for a, b in zip(cuts, cuts[1:]): found = found.add(x[a:b])
+    want = at_once(found, x, first_part[1])
+    assert 0 < (~want.table.kept[30:]).sum() < 30
+    pd.testing.assert_frame_equal(found.table, want.table)
+
+@pytest.mark.parametrize('policy', ['keep', 'drop'])
+def test_added_rows_without_direction(policy):
+    "In the first part, in a later one, or a part of nothing else."
+    x = copies(60, 5); x[[3, 44]], x[45] = np.nan, 0; x[50:55] = np.inf
+    first = deduplicate(x[:40], eps=.01, keep='first', n_clusters=3, on_invalid=policy)
+    found = first.add(x[40:50]).add(x[50:55]).add(x[55:])
+    pd.testing.assert_frame_equal(found.table, at_once(found, x, first, on_invalid=policy).table)
+
+def test_added_rows_without_direction_are_an_error_if_they_were(first_part):
+    with pytest.raises(UserError, match='new embeddings: 1 of 2 rows hold NaN'): first_part[1].add(np.array([[1] * 5, [np.nan] * 5], np.float32))
+
+ADDED = {'no rows': (np.ones((0, 5), np.float32), {}, 'empty'), 'width': (np.ones((2, 4), np.float32), {}, '4 numbers a row, the old ones 5'), 'type': (np.ones((2, 5)), {}, 'hold float64, the old ones float32'),
+         'an id that is there': (np.ones((2, 5), np.float32), dict(ids=['7', 'new']), "such as '7'"), 'an id twice': (np.ones((2, 5), np.float32), dict(ids=['new', 'new']), "such as 'new'"), 'ids too few': (np.ones((2, 5), np.float32), dict(ids=['new']), r'shape \(1,\) for 2')}
+
+@pytest.mark.parametrize('x_new, settings, says', ADDED.values(), ids=ADDED)
+def test_what_cannot_be_added_is_refused(first_part, x_new, settings, says):
+    with pytest.raises(UserError, match=says): first_part[1].add(x_new, **settings)
+
+def test_names_of_new_items_do_not_collide_with_old_ones():
+    "The first part named an item '30', which is the position of the first new one."
+    x = copies(40, 5)
+    found = deduplicate(x[:30], n_clusters=2, ids=['30', *map(str, range(1, 30))])
+    with pytest.raises(UserError, match="such as '30'"): found.add(x[30:])
+    assert found.add(x[30:], ids=[f'new-{i}' for i in range(10)]).table.id.is_unique
+
+def test_names_in_a_file_come_with_what_is_added(tmp_path):
+    "As they do with `deduplicate`."
+    x = copies(40, 5)
+    for name, rows in ('old', slice(0, 30)), ('new', slice(30, 40)): pq.write_table(pa.table({'id': [f'{name}-{i}' for i in range(len(x[rows]))], 'v': list(x[rows])}), tmp_path/f'{name}.parquet')
+    found = deduplicate(tmp_path/'old.parquet', n_clusters=2).add(tmp_path/'new.parquet')
+    assert found.table.id.tolist() == [f'old-{i}' for i in range(30)] + [f'new-{i}' for i in range(10)]
+
+def test_semdedup_cannot_be_added_to():
+    with pytest.raises(UserError, match="add needs rule='cover'"): deduplicate(copies(30, 5), rule='semdedup').add(copies(30, 5))
+
+def test_a_selection_from_a_file_says_what_it_lacks(tmp_path):
+    found = deduplicate(copies(60, 5), n_clusters=2)
+    again = Selection.from_parquet(found.to_parquet(tmp_path/'found.parquet'))
+    assert_same(again, found)
+    for ask in lambda: again.rethreshold(.1), lambda: again.resize(30), lambda: again.add(copies(3, 5)):
+        with pytest.raises(UserError, match='files do not hold them.*Call deduplicate'): ask()
+
+# Memory
+
+GROWTH = '''
+import sys, threading, time
+import numpy as np, semdedup.pruning
+from semdedup import Clusters, deduplicate
+def private(): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('RssAnon')) / 1024
+most, done = [], threading.Event()
+def watch():
+    while not done.wait(.01): most.append(private())
+def measured(**settings):
+    "What it keeps, and by how many MB the process grew meanwhile."
+    w = threading.Thread(target=watch); start = private(); w.start()
+    try: found = deduplicate(**settings)
+    finally: done.set(); w.join()
+    print(len(found.keep), max(most) - start)
+warm = np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float32)
+for rule in ('cover', 'semdedup'): deduplicate(warm, eps=.5, rule=rule, n_clusters=3) # threads have their stacks and buffers
+'''
+
+def growth(code, *args):
+    "How many items a process of its own keeps, and by how many MB it grew."
+    if not os.path.exists('/proc/self/status'): pytest.skip('no /proc here: memory cannot be measured')
+    done = subprocess.run([sys.executable, '-c', GROWTH + code, *map(str, args)], env=os.environ | {'SEMDEDUP_THREADS': '2', 'SEMDEDUP_PROGRESS': '0'}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kept, mb = done.stdout.split()
+    return int(kept), float(mb)
+
+@pytest.mark.parametrize('rule', RULES)
+@pytest.mark.parametrize('scaled', [False, True], ids=['equal', 'longer and longer'])
+def test_one_direction_20000_times_is_one_item_in_bounded_memory(rule, scaled):
+    "200 million pairs, all of them duplicates, with 5 MB to hold them: 30 times that, mostly for tiles that have a smallest size."
+    kept, mb = growth("""
+n = 20_000
+x = np.outer(np.linspace(1, 2, n) if sys.argv[2] == 'True' else np.ones(n), np.arange(1., 9))
+measured(x=x, rule=sys.argv[1], groups=Clusters(np.zeros(n, int), np.ones((1, 8), np.float32), np.ones(n, np.float32)), memory='5MB')""", rule, scaled)
+    assert kept == 1 and mb < 150
+
+@pytest.mark.parametrize('rule', RULES)
+def test_memory_does_not_grow_with_the_data(tmp_path, rule):
+    "300,000 rows in a file of 77 MB and 64 very uneven clusters, the largest of about 20,000, with memory='100MB': lists of all items (20 numbers each) and tiles, not the rows, let alone their pairs."
+    n, d, rng = 300_000, 64, np.random.default_rng(0)
+    size = np.full(64, (n - 20_000) // 63); size[0] = n - size[1:].sum()
+    centres = rng.normal(size=(64, d)).astype(np.float32)
+    labels = np.repeat(np.arange(64), size)
+    x = np.lib.format.open_memmap(tmp_path/'x.npy', 'w+', np.float32, (n, d))
+    for s in range(0, n, 20_000): x[s:s + 20_000] = centres[labels[s:s + 20_000]] + rng.normal(size=(20_000, d))
+    x[::10] = x[1::10] + np.float32(.01)
+    x.flush(); np.save(tmp_path/'centres.npy', centres)
+    kept, mb = growth("""
+size = np.full(64, 280_000 // 63); size[0] = 300_000 - size[1:].sum()
+groups = Clusters(np.repeat(np.arange(64), size), np.load(sys.argv[1] + '/centres.npy'), np.ones(300_000, np.float32))
+measured(x=sys.argv[1] + '/x.npy', eps=.01, rule=sys.argv[2], groups=groups, memory='100MB')""", tmp_path, rule)
+    assert kept == 270_000 and mb < 300
