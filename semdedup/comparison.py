@@ -162,14 +162,19 @@ def n_pairs(
 
 Plan.batches, Plan.tiles, Plan.n_pairs = batches, tiles, n_pairs
 
-# %% ../nbs/04a_comparison.ipynb #278dc254
+# %% ../nbs/04a_comparison.ipynb #c2261f9c
 def twins(
     plan: Plan, # who is compared with whom
 ) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 items that are equal to one before them, (m,) int64 the first of these
     "Rows that equal an earlier one of their cluster, in every number."
-    v, labels = plan.v, plan.groups.labels
-    order = np.lexsort((plan.place, v.lengths, labels))
-    new = np.r_[True, (np.diff(v.lengths[order]) != 0) | (np.diff(labels[order]) != 0)]
+    v, labels, ends = plan.v, plan.groups.labels, np.zeros((len(plan.v), 2), plan.v.dtype)
+    changes = lambda a: np.r_[True, np.diff(a) != 0]
+    order = np.lexsort((v.lengths, labels))
+    new = changes(v.lengths[order]) | changes(labels[order])
+    alike = np.sort(order[~(new & np.r_[new[1:], True])])
+    for s in blocks(len(alike), 2048): ends[alike[s]] = v.take(alike[s])[:, [0, -1]] # unit rows have few different lengths; those of one length differ here
+    order = np.lexsort((plan.place, ends[:, 1], ends[:, 0], v.lengths, labels))
+    new = changes(v.lengths[order]) | changes(labels[order]) | changes(ends[order, 0]) | changes(ends[order, 1])
     first = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
     item, first = order[~new], first[~new]
     same = [(v.take(item[s]) == v.take(first[s])).all(1) for s in blocks(len(item), 2048)]

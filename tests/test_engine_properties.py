@@ -80,7 +80,7 @@ def random_centroids(x, groups):
     assume(x.shape[1] > 1) # in one dimension there are but two directions
     return Clusters(groups.labels, np.random.default_rng(len(x)).normal(size=groups.centroids.shape).astype(np.float32), groups.similarity)
 
-@few(150)
+@few(100)
 @given(st.data(), problems(), st.sampled_from(RULES), st.sampled_from(MODES), keeps, st.sampled_from(['1GB', '70kB']))
 def test_who_stays_is_what_brute_force_says(data, problem, rule, mode, keep, memory):
     x, groups = problem
@@ -130,7 +130,7 @@ def assert_same(got, want):
 @st.composite
 def goals(draw, x): return dict(target=draw(st.integers(1, len(x)))) if draw(st.booleans()) else dict(eps=draw(thresholds(x)))
 
-@few(150)
+@few(100)
 @given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES), st.integers(1, 8) | st.integers(9, 70))
 def test_tiles_and_threads_change_nothing(data, problem, rule, mode, size):
     x, groups = problem
@@ -178,7 +178,7 @@ def test_another_eps_is_as_a_fresh_run_where_memory_is_scarce(data, problem, rul
     run = lambda eps: deduplicate(x, eps=eps, rule=rule, groups=groups, memory='1kB', **mode)
     assert_same(run(before).rethreshold(after), run(after))
 
-@few(120)
+@few(80)
 @given(st.data(), noisy, st.sampled_from(RULES), st.sampled_from(MODES))
 def test_another_eps_or_size_is_as_a_fresh_run(data, problem, rule, mode):
     "Up and down, and whatever came before."
