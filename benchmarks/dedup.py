@@ -127,13 +127,13 @@ def fits(x: np.ndarray, start: np.ndarray, plain: bool) -> dict[str, Callable]:
 
 def iteration(b: Bench) -> list[dict]:
     "Seconds of one iteration of k-means, assignment and new centroids, from the same start: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count."
-    rows, more = [], 10 if b.quick else 2
+    rows, more = [], lambda m: 10 if b.quick or m == 'scikit-learn' else 2 # its fit begins with copies that take longer than two iterations
     for n, d, k in SHAPES:
         n, k = b.size(n), b.size(k, 5)
         x = b.rows(n, d)
         todo = fits(x, x[np.sort(np.random.default_rng(0).choice(n, k, replace=False))], b.slow or d == 512)
-        seconds, _ = in_turn({(m, i): lambda f=f, i=i: f(i) for m, f in todo.items() for i in (1, 1 + more)}, b.rounds)
-        each = lambda m, which: float(which(seconds[m, 1 + more]) - which(seconds[m, 1])) / more # not which(differences): the smallest has a slow single iteration
+        seconds, _ = in_turn({(m, i): lambda f=f, i=i: f(i) for m, f in todo.items() for i in (1, 1 + more(m))}, b.rounds)
+        each = lambda m, which: float(which(seconds[m, 1 + more(m)]) - which(seconds[m, 1])) / more(m) # not which(differences): the smallest has a slow single iteration
         rows += [dict(shape=f'{n:,} × {d}, k = {k:,}', method=m, best=short(each(m, min)), median=short(each(m, np.median)), times_product=short(each(m, min) / each('bare product', min))) for m in todo]
     return rows
 

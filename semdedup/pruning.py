@@ -25,9 +25,10 @@ __all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FORMAT'
            'total_of', 'common', 'diverse', 'systematic', 'stratified', 'equal_shares', 'places', 'prune',
            'prune_randomly', 'hard', 'easy', 'first', 'shuffled', 'keep_order', 'priorities', 'greedy_cover',
            'covered_by', 'cover_in_parts', 'BelowFloor', 'Evidence', 'choose_floor', 'target_size', 'most_duplicated',
-           'find_eps', 'cover_to_size', 'deduplicate', 'check_groups', 'check_ids', 'cluster_for', 'size_left',
-           'compare', 'Decided', 'without_twins', 'with_best_of_twins', 'guess_threshold', 'select', 'blank_table',
-           'with_invalid', 'known', 'rethreshold', 'resize', 'again', 'add', 'Grown', 'to_parquet', 'from_parquet']
+           'find_eps', 'cover_to_size', 'fill_up', 'deduplicate', 'check_groups', 'check_ids', 'cluster_for',
+           'size_left', 'compare', 'Decided', 'without_twins', 'with_best_of_twins', 'guess_threshold', 'select',
+           'blank_table', 'with_invalid', 'known', 'rethreshold', 'resize', 'again', 'add', 'Grown', 'to_parquet',
+           'from_parquet']
 
 # %% ../nbs/05_pruning.ipynb #3dbf0501
 COLUMNS = {'index': 'int64', 'id': 'str', 'cluster': 'int64', 'similarity': 'float32', 'rank': 'int64', 'kept': 'bool', 'reason': 'str',
@@ -380,7 +381,7 @@ def choose_floor(
     above = np.cumsum(counts[::-1])[::-1] / max(counts.sum(), 1) * total
     return float(min(threshold, edges[:-1][above <= budget].min(initial=1)))
 
-# %% ../nbs/05_pruning.ipynb #01a6ea39
+# %% ../nbs/05_pruning.ipynb #b7d2b3e8
 def target_size(
     target: float | int, # a number of items, or a fraction as a float up to 1
     n: int, # items
@@ -406,7 +407,7 @@ def most_duplicated(
 def find_eps(
     n_kept: Callable, # eps → how many stay
     m: int, # how many shall stay
-    values: np.ndarray, # similarities of pairs: between two of them nothing changes
+    values: np.ndarray | None = None, # similarities of pairs, where they are at hand: between two of them nothing changes
 ) -> tuple[float, float]: # the smallest eps found for which at most `m` stay, and the last tried for which more do
     "Double eps until at most `m` stay, then halve the distance."
     low, high = 0., 2. ** -12
@@ -414,8 +415,9 @@ def find_eps(
     while n_kept(high) > m:
         if high >= 2: raise UserError(f'target {m}: {n_kept(2.)} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
         low, high = high, min(2., 2 * high)
-    values = np.sort(values)
-    while high - low > 1e-9 and np.diff(np.searchsorted(values, [1 - high - SLACK, 1 - low - SLACK]))[0] > 1:
+    values = None if values is None else np.sort(values)
+    while high - low > 1e-9 if values is not None else high - low > 1e-5 * high:
+        if values is not None and np.diff(np.searchsorted(values, [1 - high - SLACK, 1 - low - SLACK]))[0] <= 1: break
         middle = (low + high) / 2
         low, high = (low, middle) if n_kept(middle) <= m else (middle, high)
     return high, low
@@ -430,16 +432,25 @@ def cover_to_size(
         if 1 - eps < e.floor - SLACK: e.decide(1 - eps) # raises
         use = e.similarity >= 1 - eps - SLACK
         return int(greedy_cover(e.later[use], e.earlier[use], n).sum()) - len(e.twins[0])
-    if isinstance(e, Decided): e.decide(-2.) # raises
+    if isinstance(e, Decided):
+        if e.size != m: e.decide(-2.) # raises
+        return *e.decide(e.floor), 1 - e.floor
     if m == n: return np.ones(n, bool), np.full(n, -1), np.full(n, np.nan), 0.
     eps, _ = find_eps(n_kept, m, e.similarity)
-    stays, of, s = e.decide(1 - eps)
-    gone = np.flatnonzero(~stays)
-    back = gone[np.lexsort((e.plan.place[gone], s[gone]))][:m - int(stays.sum())]
-    stays[back], of[back], s[back] = True, -1, np.nan
-    return stays, of, s, eps
+    return *fill_up(*e.decide(1 - eps), e.plan.place, m), eps
 
-# %% ../nbs/05_pruning.ipynb #80b1c82d
+def fill_up(
+    stays: np.ndarray, of: np.ndarray, s: np.ndarray, # what was decided; changed in place
+    place: np.ndarray, # (n,) place in keep order
+    m: int, # how many shall stay, at least as many as do
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the same three
+    "Take back those least similar to what covers them, until `m` stay."
+    gone = np.flatnonzero(~stays)
+    back = gone[np.lexsort((place[gone], s[gone]))][:m - int(stays.sum())]
+    stays[back], of[back], s[back] = True, -1, np.nan
+    return stays, of, s
+
+# %% ../nbs/05_pruning.ipynb #f90d410c
 def deduplicate(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
@@ -556,17 +567,21 @@ def compare(
             plan = replace(plan, threshold=(floor := threshold))
             pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
         if pairs is None:
-            if size is not None: raise UserError(f'target: more than {most:,} pairs are needed to find it, which is what memory={memory:,} bytes hold. Give more memory, or an eps.')
-            stays, of, s = cover_in_parts(plan, threshold, most, device, saved, same)
-            return Decided(plan, rule, threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same)
+            parts_at = lambda eps: cover_in_parts(replace(plan, threshold=1 - eps), 1 - eps, most, device, saved, same)
+            if size is not None: threshold = 1 - find_eps(lambda eps: int(parts_at(eps)[0].sum()), size)[0]
+            stays, of, s = parts_at(1 - threshold)
+            if size is not None: stays, of, s = fill_up(stays, of, s, place, size)
+            return Decided(plan, rule, threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same, size=size)
         evidence = Evidence(plan, rule, floor, *pairs, same)
         if size is None: return evidence
         try: cover_to_size(evidence, size)
         except BelowFloor: threshold = max(-1., 1 - 2 * (1 - threshold)); continue # pairs are needed further down
         return evidence
 
+@dataclass
 class Decided(Evidence):
     "What `cover_in_parts` found: the decision for one threshold, without the pairs that others would need."
+    size: int | None = None # the target that it was made for
     def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if abs(threshold - self.floor) > SLACK: raise BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
         n = len(self.plan.v)
