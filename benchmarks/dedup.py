@@ -247,7 +247,7 @@ def in_own_process(**spec) -> dict:
 
 def whole(b: Bench) -> list[dict]:
     "Seconds of `deduplicate` for a .npy file (in the page cache), without imports, and the peak of anonymous memory, with imports; recall from random items against all."
-    runs, rounds = [(b.size(50_000), 1), (b.size(1_000_000), 1), (b.size(1_000_000), 4)], []
+    runs, rounds = [(b.size(50_000), 1), (b.size(50_000), 6), (b.size(1_000_000), 1), (b.size(1_000_000), 6)], []
     files = {n: str(b.path(n, 512)) for n, _ in runs}
     for r in range(b.rounds): rounds.append([in_own_process(path=files[n], probes=probes, recall=0 if r else b.size(2000)) for n, probes in runs])
     rows = []

@@ -177,7 +177,7 @@ def free_cpus() -> int: # at least 1
     busy = sum(psutil.cpu_percent(interval=.1, percpu=True)) / 100
     return max(1, min(cpu_count(), round((os.cpu_count() or 1) - busy)))
 
-# %% ../nbs/00_core.ipynb #17b05fe5
+# %% ../nbs/00_core.ipynb #6721ad21
 @functools.cache
 def thread_pools(): # threadpoolctl.ThreadpoolController
     "The thread pools of BLAS libraries. Looked up once: the search runs Python inside a C callback, where a Ctrl-C would be lost."
@@ -243,7 +243,7 @@ class DaskWorkers(Workers):
         pending: deque = deque()
         for block in blocks:
             pending.append(self.client.submit(alone, fn, block, *shared, pure=False))
-            if len(pending) >= 4 * self.n_workers: yield pending.popleft().result()
+            if len(pending) >= 16 * self.n_workers: yield pending.popleft().result()
         while pending: yield pending.popleft().result()
 
 def workers_on(

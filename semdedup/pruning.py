@@ -450,7 +450,7 @@ def fill_up(
     stays[back], of[back], s[back] = True, -1, np.nan
     return stays, of, s
 
-# %% ../nbs/05_pruning.ipynb #f90d410c
+# %% ../nbs/05_pruning.ipynb #43c73ee3
 def deduplicate(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
@@ -531,7 +531,8 @@ def cluster_for(
     name = f'clusters-{digest(v.data, k, seed, 1)}'
     known = saved.read(name) if saved else None
     if known: return Clusters(known[0], known[1], known[2], json.loads(str(known[3])))
-    groups = kmeans(v, k, seed=seed, device=device, client=client, progressive=True if len(v) > 20_000 else None)
+    many = len(v) > 20_000 # then three passes over everything are enough: more of them find no more duplicates
+    groups = kmeans(v, k, seed=seed, device=device, client=client, progressive=True if many else None, max_iter=3 if many else 100)
     if saved: saved.save(name, [groups.labels, groups.centroids, groups.similarity, np.array(json.dumps(groups.config))])
     return groups
 
@@ -560,7 +561,7 @@ def compare(
         return with_best_of_twins(Evidence(plan, rule, plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same))
     threshold = 1 - eps if size is None else guess_threshold(plan, size, most, device, seed)
     while True:
-        floor = threshold if exact else choose_floor(plan, threshold, min(most // 2, len(v) + 2_000_000))
+        floor = threshold if exact else choose_floor(plan, threshold, min(most // 2, 2_000_000))
         plan = replace(plan, threshold=floor)
         pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
         if pairs is None and floor < threshold: # the estimate was too low
