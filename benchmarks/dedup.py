@@ -116,24 +116,22 @@ def fits(x: np.ndarray, start: np.ndarray, plain: bool) -> dict[str, Callable]:
     "Name → a function that does n iterations of k-means from `start`."
     import faiss
     from fast_pytorch_kmeans import KMeans as Plain
-    from sklearn.cluster import KMeans as Sklearn
     faiss.omp_set_num_threads(cpu_count())
     X, C, k = torch.from_numpy(x), torch.from_numpy(start), len(start)
     def ours(n): KMeans(k, max_iter=n, tol=0).fit_predict(X, C)
     def with_faiss(n): faiss.Kmeans(x.shape[1], k, niter=n, spherical=True, max_points_per_centroid=len(x)).train(x, init_centroids=start.copy())
-    def sklearn(n): Sklearn(k, init=start, n_init=1, max_iter=n, tol=0, algorithm='lloyd').fit(x)
     def pytorch(n): Plain(k, max_iter=n, tol=-1, mode='euclidean').fit_predict(X, C.clone())
-    return {'bare product': lambda n: all_with(x, start, n), 'semdedup': ours, 'faiss': with_faiss, 'scikit-learn': sklearn, **({'fast-pytorch-kmeans': pytorch} if plain else {})}
+    return {'bare product': lambda n: all_with(x, start, n), 'semdedup': ours, 'faiss': with_faiss, **({'fast-pytorch-kmeans': pytorch} if plain else {})}
 
 def iteration(b: Bench) -> list[dict]:
-    "Seconds of one iteration of k-means, assignment and new centroids, from the same start: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count."
-    rows, more = [], lambda m: 10 if b.quick or m == 'scikit-learn' else 2 # its fit begins with copies that take longer than two iterations
+    "Seconds of one iteration of k-means, assignment and new centroids, from the same start: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count (scikit-learn's fits differ by more than iterations: see kmeans.py)."
+    rows, more = [], 10 if b.quick else 2
     for n, d, k in SHAPES:
         n, k = b.size(n), b.size(k, 5)
         x = b.rows(n, d)
         todo = fits(x, x[np.sort(np.random.default_rng(0).choice(n, k, replace=False))], b.slow or d == 512)
-        seconds, _ = in_turn({(m, i): lambda f=f, i=i: f(i) for m, f in todo.items() for i in (1, 1 + more(m))}, b.rounds)
-        each = lambda m, which: float(which(seconds[m, 1 + more(m)]) - which(seconds[m, 1])) / more(m) # not which(differences): the smallest has a slow single iteration
+        seconds, _ = in_turn({(m, i): lambda f=f, i=i: f(i) for m, f in todo.items() for i in (1, 1 + more)}, b.rounds)
+        each = lambda m, which: float(which(seconds[m, 1 + more]) - which(seconds[m, 1])) / more # not which(differences): the smallest has a slow single iteration
         rows += [dict(shape=f'{n:,} × {d}, k = {k:,}', method=m, best=short(each(m, min)), median=short(each(m, np.median)), times_product=short(each(m, min) / each('bare product', min))) for m in todo]
     return rows
 

@@ -182,7 +182,7 @@ def twins(
     same = np.concatenate(same) if same else np.empty(0, bool)
     return item[same], first[same]
 
-# %% ../nbs/04a_comparison.ipynb #472ed5d4
+# %% ../nbs/04a_comparison.ipynb #cdc7b9c9
 FORMAT = 1 # of checkpoints
 
 def claim(
@@ -255,7 +255,7 @@ def collect(
             found.append(part); bar.update(n if plan.exact else 0)
 
     with workers_on(plan.client, n_workers) as w, progress(desc=desc, total=total, unit=' clusters' if plan.exact else ' pairs', unit_scale=True) as bar:
-        for result in w.map(tile_pairs, todo(), v, threshold, most, device) if kind == 'pairs' else w.map(tile_best, todo(), v, place, True, device):
+        for result in w.map(tile_pairs, todo(), v, threshold, most, device, bundle=8) if kind == 'pairs' else w.map(tile_best, todo(), v, place, True, device, bundle=8):
             finish()
             if result is None: return None
             tiles, parts = waiting[0][2], waiting[0][4]
