@@ -17,8 +17,8 @@ from .vectors import Vectors, open_vectors
 
 # %% auto #0
 __all__ = ['nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans', 'Rows',
-           'relocate', 'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'as_unit_rows',
-           'centroid_similarity', 'kmeans', 'check_n_clusters', 'near_rows', 'nearest_clusters', 'gmm']
+           'relocate', 'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'centroid_similarity',
+           'kmeans', 'check_n_clusters', 'near_rows', 'nearest_clusters', 'gmm']
 
 # %% ../nbs/02_clustering.ipynb #0999a112
 def nearest_centroid(
@@ -250,7 +250,7 @@ def default_n_clusters(
     "The number of clusters that makes k-means and pairs together cheapest."
     return int(min(n, max(1, round((n * (2 * probes - 1) / (2 * passes)) ** .5))))
 
-# %% ../nbs/02_clustering.ipynb #3864db62
+# %% ../nbs/02_clustering.ipynb #f6feb900
 @dataclass
 class Clusters:
     "Images in clusters: what `kmeans` and `gmm` return."
@@ -281,14 +281,6 @@ def as_rows(
     if x.ndim != 2 or x.dtype.kind not in 'fiu': raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
     if x.size == 0: raise UserError(f'{what} are empty (shape {x.shape}): there is nothing to work on.')
     return check_finite(np.ascontiguousarray(x, dtype=np.float32), what)
-
-def as_unit_rows(
-    x: np.ndarray | torch.Tensor, # (n, d) numbers
-    what: str = 'embeddings', # how errors call them
-) -> np.ndarray: # (n, d) float32, rows of length 1; the same memory if they already were
-    "Check `x`, and scale its rows to length one unless they are."
-    x = as_rows(x, what)
-    return x if np.allclose(np.einsum('ij,ij->i', x, x), 1, atol=1e-4) else unit_rows(x, what)
 
 def centroid_similarity(
     x: np.ndarray, # (n, d) float32

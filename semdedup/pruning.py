@@ -256,7 +256,7 @@ def covered_by(
     of[later[best]], s[later[best]] = earlier[best], similarity[best]
     return of, s
 
-# %% ../nbs/05_pruning.ipynb #af2f2b3f
+# %% ../nbs/05_pruning.ipynb #f4fa3364
 def cover_in_parts(
     plan: Plan, # who is compared with whom
     threshold: float, # duplicates have at least this similarity
@@ -272,7 +272,7 @@ def cover_in_parts(
     name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold)}'
     saved = checkpoint.read(name) if checkpoint else None
     if saved: state, parts = saved
-    mask = lambda items: np.isin(np.arange(n), items, assume_unique=True) if len(items) < n else np.ones(n, bool)
+    def mask(items): m = np.zeros(n, bool); m[items] = True; return m
     with workers_on(plan.client, 1 if plan.client or device != 'cpu' else None) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
         def best(rows, cols):
             work = [t for cs, others in everyone for t in plan.tiles(cs, others, size, mask(rows), mask(cols))]
@@ -450,7 +450,7 @@ def fill_up(
     stays[back], of[back], s[back] = True, -1, np.nan
     return stays, of, s
 
-# %% ../nbs/05_pruning.ipynb #43c73ee3
+# %% ../nbs/05_pruning.ipynb #3612ace4
 def deduplicate(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
@@ -555,7 +555,7 @@ def compare(
     place = np.empty(len(v), np.int64); place[order] = np.arange(len(v))
     plan = Plan(v, groups, place, probes, exact, -1., memory, client)
     plan, same = without_twins(plan)
-    most = max(1000, memory // 64) # three copies of two positions and a similarity, while they are put in order
+    most = plan.most
     if rule == 'semdedup':
         if exact and size is None: plan = replace(plan, threshold=1 - eps)
         return with_best_of_twins(Evidence(plan, rule, plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same))
@@ -722,7 +722,7 @@ def again(
 
 Selection.rethreshold, Selection.resize = rethreshold, resize
 
-# %% ../nbs/05_pruning.ipynb #9aa4d9b3
+# %% ../nbs/05_pruning.ipynb #6e4e25a9
 def add(
     self: Selection, # made by `deduplicate` with rule cover
     x_new: Any, # (m, d) embeddings of the new items: anything that `open_vectors` takes
@@ -741,7 +741,7 @@ def add(
     kept = kept[np.argsort(old.plan.place[kept])]
     home, similarity = nearest_clusters(fresh, old.plan.centroids) if len(fresh) else (np.empty((0, 1), np.int32), np.empty((0, 1), np.float32))
     with_new = lambda which: Clusters(np.r_[old.plan.groups.labels[which], home[:, 0]], old.plan.groups.centroids, np.r_[old.plan.groups.similarity[which], similarity[:, 0]], old.plan.groups.config)
-    both, m, threshold, most = join(old.plan.v.subset(kept), fresh), len(kept), 1 - cfg['eps'], max(1000, old.plan.memory // 64)
+    both, m, threshold, most = join(old.plan.v.subset(kept), fresh), len(kept), 1 - cfg['eps'], old.plan.most
     plan = replace(old.plan, v=both, groups=with_new(kept), place=np.arange(len(both)), threshold=threshold, use=None)
     pairs = collect(plan, 'pairs', threshold, most, only=np.arange(len(both)) >= m)
     if pairs is None: stays, of, s = cover_in_parts(plan, threshold, most)

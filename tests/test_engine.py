@@ -1,10 +1,9 @@
 """`deduplicate` at its borders: nothing, one item, one row a million times, numbers that are none, files that change, runs that are killed, memory that is bounded."""
-import errno, json, os, subprocess, sys
+import errno, os, subprocess, sys
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
-from semdedup import Clusters, Selection, UserError, deduplicate, kmeans
+from semdedup import Clusters, Selection, UserError, deduplicate
 from semdedup.pairwise import largest_earlier
 from semdedup.pruning import RULES, keep_order
-from semdedup.vectors import open_vectors
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
 

@@ -2,7 +2,7 @@
 import os
 from contextlib import contextmanager
 from unittest import mock
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from semdedup import Clusters, UserError, deduplicate
 from semdedup.pairwise import SLACK
