@@ -13,8 +13,9 @@ from .core import MENDABLE, UserError, atomic_write
 
 # %% auto #0
 __all__ = ['app', 'Dataset', 'Weights', 'NClusters', 'ModelName', 'Epochs', 'Encoders', 'Ratios', 'RankTypes', 'PruneTypes',
-           'Regimes', 'Seeds', 'Holdout', 'Eps', 'Out', 'stop_with', 'friendly', 'show_version', 'top', 'many',
-           'fraction', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'main']
+           'Regimes', 'Seeds', 'Holdout', 'Eps', 'Out', 'Grid', 'Precision', 'Minutes', 'Resume', 'stop_with',
+           'friendly', 'show_version', 'top', 'many', 'fraction', 'model_for', 'default_folder', 'run', 'age', 'grid',
+           'sweep', 'report', 'main']
 
 # %% ../nbs/09_cli.ipynb #3746b005
 def stop_with(code: int, text: str) -> None:
@@ -148,7 +149,7 @@ def age() -> float: # seconds
     import time, psutil
     return time.time() - psutil.Process().create_time()
 
-# %% ../nbs/09_cli.ipynb #0ef2860f
+# %% ../nbs/09_cli.ipynb #f91be566
 Encoders = Annotated[str, typer.Option('--encoder', help='Representation spaces, with commas; the last one gets all selections. report adds pixels (R1) in front.')]
 Ratios = Annotated[str, typer.Option('--ratio', help='Per cents that are kept, with commas.')]
 RankTypes = Annotated[str, typer.Option('--rank-type', help='random, cossim, with commas.')]
@@ -158,12 +159,16 @@ Seeds = Annotated[int, typer.Option(help='Trainings of each selection; at least 
 Holdout = Annotated[float, typer.Option(help='The share of the training images that is set aside to choose on, up to 0.9.')]
 Eps = Annotated[float, typer.Option(help='Near-duplicates that are shown have cosine similarity of at least 1 - eps.')]
 Out = Annotated[Optional[Path], typer.Option(help='The folder; one that holds another configuration is refused.')]
+Grid = Annotated[str, typer.Option('--grid', help='original (rank and prune types), evidence (ours, the original\'s and the literature\'s selections at five ratios; hours), or planted (for a data set whose name ends in +copies).')]
+Precision = Annotated[str, typer.Option(help='float32, or bfloat16: faster for cnn on processors and GPUs that have it.')]
+Minutes = Annotated[Optional[float], typer.Option(help='Begin no training after so long; the page says what is missing, and the same command goes on with it.')]
+Resume = Annotated[bool, typer.Option('--resume', help='Go on with results that came with a clone, instead of making them anew.')]
 
 def grid(
     stages: tuple[str, ...], # of `semdedup.reports.STAGES`
     default_out: str, # folder, with {} for the data set's name
     dataset: str, encoder: str, ratio: str, rank_type: str, prune_type: str, n_clusters: int, eps: float, model: str | None, epochs: int, regime: str, seeds: int, holdout: float,
-    weights: str | None, out: Path | None, # the flags
+    weights: str | None, out: Path | None, grid_name: str = 'original', precision: str = 'float32', resume: bool = False, minutes: float | None = None, # the flags
 ) -> None:
     "What `sweep` and `report` share: read the flags, make the report, print where it is and what it says."
     from semdedup import load_images, reports
@@ -171,13 +176,14 @@ def grid(
     encoders = many(encoder)
     if 'E1' in stages and 'pixels' not in encoders: encoders = ['pixels', *encoders]
     asked = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type)), prune_types=tuple(many(prune_type)), n_clusters=n_clusters, eps=eps,
-                 epochs=epochs, regimes=tuple(many(regime)), seeds=seeds, holdout=holdout, weights=weights)
+                 epochs=epochs, regimes=tuple(many(regime)), seeds=seeds, holdout=holdout, weights=weights, grid=grid_name, precision=precision)
     config = reports.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
     images = load_images(dataset)
     config = reports.Config(**asked, model=model_for(model, images))
-    page = reports.make_report(config, out or default_out.format(Path(dataset).stem), stages, say=lambda text: typer.echo(text, err=True))
+    page = reports.make_report(config, out or default_out.format(Path(dataset).stem), stages, say=lambda text: typer.echo(text, err=True), resume=resume, minutes=minutes)
     import pandas as pd
-    typer.echo(reports.answer(pd.read_csv(page.parent/'summary.csv', keep_default_na=False, na_values=['nan', ''])))
+    summary = pd.read_csv(page.parent/'summary.csv', keep_default_na=False, na_values=['nan', '']).fillna({'encoder': ''})
+    typer.echo('\n'.join([reports.answer(summary), *reports.recommend(summary)]))
     typer.echo(f'{page} ({age():.0f} s)')
 
 @app.command()
@@ -201,8 +207,9 @@ def sweep(
 def report(
     dataset: Dataset = 'fmnist-mini', encoder: Encoders = 'efficientnet-lite0', ratio: Ratios = '10,25,50', rank_type: RankTypes = 'random,cossim', prune_type: PruneTypes = 'common,diverse,stratified,systematic',
     n_clusters: NClusters = 20, eps: Eps = .05, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs,steps', seeds: Seeds = 5, holdout: Holdout = .1, weights: Weights = None, out: Out = None,
+    grid_name: Grid = 'original', precision: Precision = 'float32', minutes: Minutes = None, resume: Resume = False,
 ) -> None:
-    """Make the whole report: similarities in clusters (E1), accuracy of what is kept (E2), and one page.
+    """Make the whole report: similarities in clusters (E1), accuracy of what is kept (E2), one page and a recommendation.
 
     Examples:
 
@@ -211,8 +218,10 @@ def report(
         semdedup report --dataset cifar10 --encoder vgg16 --out reports/cifar10
 
         semdedup report --dataset my.npz --ratio 25,50,75 --seeds 10
+
+        semdedup report --dataset fmnist --grid evidence --seeds 10
     """
-    grid(('E1', 'E2', 'report'), 'reports/{}', dataset, encoder, ratio, rank_type, prune_type, n_clusters, eps, model, epochs, regime, seeds, holdout, weights, out)
+    grid(('E1', 'E2', 'report'), 'reports/{}', dataset, encoder, ratio, rank_type, prune_type, n_clusters, eps, model, epochs, regime, seeds, holdout, weights, out, grid_name, precision, resume, minutes)
 
 def main() -> None:
     "The console script."

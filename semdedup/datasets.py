@@ -16,7 +16,8 @@ from .core import UserError, check_finite, check_name, check_range, data_root, d
 
 # %% auto #0
 __all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'DATASETS', 'Split', 'Images', 'as_images', 'as_labels', 'as_index', 'from_arrays',
-           'read_npz', 'fmnist_mini', 'digits', 'patience', 'torchvision_images', 'load_images', 'holdout']
+           'read_npz', 'fmnist_mini', 'digits', 'patience', 'torchvision_images', 'load_images', 'changed',
+           'with_copies', 'holdout']
 
 # %% ../nbs/00_datasets.ipynb #3f751f62
 @dataclass
@@ -191,13 +192,14 @@ def torchvision_images(
     return from_arrays(np.asarray(train.data), np.asarray(train.targets), np.asarray(test.data), np.asarray(test.targets),
                        classes=train.classes, name=name, source=f'torchvision.datasets.{cls}')
 
-# %% ../nbs/00_datasets.ipynb #4a06bcb5
+# %% ../nbs/00_datasets.ipynb #2e431b0e
 def load_images(
     name: str | Images = 'fmnist-mini', # one of `DATASETS`, or the path of an .npz
     root: str | Path | None = None, # the data root; `SEMDEDUP_DATA` or the cache folder if not given
 ) -> Images:
     "Load a data set by name, or from an `.npz` of your own, into memory."
     if isinstance(name, Images): return name
+    if str(name).endswith('+copies'): return with_copies(load_images(str(name).removesuffix('+copies'), root))
     if str(name).endswith('.npz'): return read_npz(name, Path(name).stem)
     check_name('data set', name, DATASETS)
     root = Path(root).expanduser() if root else data_root()
@@ -207,6 +209,32 @@ def load_images(
     return {'fmnist-mini': fmnist_mini, 'digits': digits}[name]()
 
 DATASETS = ['fmnist-mini', 'digits', *TORCHVISION] # the names that `load_images` knows
+
+# %% ../nbs/00_datasets.ipynb #92907cdc
+def changed(
+    images: np.ndarray, # (n, c, h, w) uint8
+    rng: np.random.Generator, # how much of each
+) -> np.ndarray: # (n, c, h, w) uint8
+    "Copies as people and cameras make them: moved by up to two pixels, other brightness and contrast, noise."
+    n, _, h, w = images.shape
+    padded = np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)), mode='edge')
+    out = np.stack([p[:, y:y + h, x:x + w] for p, (y, x) in zip(padded, rng.integers(0, 5, (n, 2)))]).astype(np.float32)
+    column = lambda low, high: rng.uniform(low, high, (n, 1, 1, 1)).astype(np.float32)
+    out = out * column(.8, 1.2) + column(-15, 15) + rng.normal(0, 4, out.shape).astype(np.float32)
+    return np.rint(out.clip(0, 255)).astype(np.uint8)
+
+def with_copies(
+    images: Images, # a data set
+    seed: int = 0, # which images are copied, how often, and how they change
+) -> Images: # of the same size; `train.index` of a copy is that of its original
+    "Replace half of the training images by changed copies of the other half, few of them very often."
+    rng, n = np.random.default_rng(seed), len(images.train)
+    rows = rng.permutation(n)[:n - n // 2]
+    weight = rng.pareto(1.5, len(rows)) # uneven: the upper tenth gets more than half
+    copied = rows[rng.choice(len(rows), n // 2, p=weight / weight.sum())]
+    train = images.train.take(np.r_[rows, copied])
+    train.images[len(rows):] = changed(train.images[len(rows):], rng)
+    return replace(images, name=f'{images.name}+copies', train=train.take(rng.permutation(n)), source=f'{images.source}; half of the training images are changed copies of the other half')
 
 # %% ../nbs/00_datasets.ipynb #5fefe703
 def holdout(

@@ -16,12 +16,12 @@ from .core import atomic_write
 
 # %% auto #0
 __all__ = ['COLOURS', 'SPACES', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'printable', 'plot_cluster_classes',
-           'colour_of', 'plot_accuracy', 'plot_gain', 'plot_seconds', 'plot_curves', 'show_image', 'plot_pairs',
-           'publish']
+           'colour_of', 'plot_accuracy', 'plot_gain', 'plot_sweep', 'plot_seconds', 'plot_curves', 'show_image',
+           'plot_pairs', 'publish']
 
-# %% ../nbs/07_plots.ipynb #a4f6a017
+# %% ../nbs/07_plots.ipynb #d4896191
 COLOURS = {'full': '#111111', 'random': '#6b7280', 'random-common': '#9ca3af', 'random-diverse': '#9ca3af', 'random-stratified': '#9ca3af', 'random-systematic': '#9ca3af',
-           'cossim-common': '#0ea5e9', 'cossim-diverse': '#1d4ed8', 'cossim-stratified': '#0d9488', 'cossim-systematic': '#65a30d', 'semdedup': '#dc2626'} # of selections
+           'cossim-common': '#0ea5e9', 'cossim-diverse': '#1d4ed8', 'cossim-stratified': '#0d9488', 'cossim-systematic': '#65a30d', 'semdedup': '#dc2626', 'cover': '#f87171', 'ours': '#c2410c', 'ours-labels': '#7e22ce'} # of selections
 SPACES = ['#2563eb', '#ea580c', '#0d9488', '#9333ea'] # of representation spaces, in their order
 
 def new_figure(
@@ -90,7 +90,7 @@ def plot_cluster_classes(
         ax.set_xticks(np.arange(len(classes)) + .5, [printable(c) for c in classes], rotation=60, ha='right', parse_math=False)
     return fig
 
-# %% ../nbs/07_plots.ipynb #edb32485
+# %% ../nbs/07_plots.ipynb #ff03525d
 def colour_of(selection: str) -> str: return COLOURS.get(selection, '#9333ea')
 
 def plot_accuracy(
@@ -136,6 +136,17 @@ def plot_gain(
         ax.set(title=f'{100 * ratio:g} % kept', xlabel='points against random', yticks=range(len(names)), yticklabels=names); ax.grid(axis='y', color='#f3f4f6')
     axes[0, 0].invert_yaxis()
     fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='outside upper right', ncols=len(regimes))
+    return fig
+
+def plot_sweep(
+    table: pd.DataFrame, # n_clusters, ratio, gain, gain_ci95
+) -> Figure:
+    "Points gained over chance against the number of clusters, one line a ratio."
+    fig, axes = new_figure(6, 3); ax = axes[0, 0]
+    ax.axhline(0, color='#6b7280', lw=1)
+    for (ratio, t), c in zip(table.sort_values('n_clusters').groupby('ratio'), SPACES): ax.errorbar(t.n_clusters, t.gain, t.gain_ci95, color=c, marker='o', ms=3.5, capsize=2, label=f'{100 * ratio:g} % kept')
+    ks = sorted(set(table.n_clusters))
+    ax.set(xscale='log', xlabel='clusters', ylabel='points against random'); ax.set_xticks(ks, ks); ax.minorticks_off(); ax.legend(frameon=False)
     return fig
 
 def plot_seconds(

@@ -128,7 +128,7 @@ def four_trainings(out, regime):
     "The function that makes, or goes on with, four small trainings in a folder."
     config = reports.Config('digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('common',), n_clusters=4, epochs=1, regimes=(regime,), seeds=1)
     images, _ = holdout(load_images('digits'))
-    return lambda: reports.train_grid(images, {'pixels': embed(images, 'pixels')}, config, out, checkpoints=2)
+    return lambda: reports.train_grid(images, {'pixels': embed(images, 'pixels')}, config, out, checkpoints=2)[:2]
 
 @pytest.fixture(scope='module')
 def grid(tmp_path_factory):

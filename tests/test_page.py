@@ -123,14 +123,38 @@ def digits():
 def test_every_configuration_has_an_answer(tmp_path, digits, changes):
     config = reports.Config(**SMALL | changes)
     images, stay = holdout(digits[0], config.holdout)
-    results, _ = reports.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)
+    results, _, _ = reports.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)
     summary = reports.summarise(results)
     assert re.match(rf'Keeping {100 * config.ratios[0]:g} % chosen by .* costs .* points', reports.answer(summary))
     assert summary[summary.selection != 'full'].groupby('regime').size().to_dict().keys() == set(config.regimes)
 
 @pytest.mark.parametrize('name', ['encoders', 'ratios', 'rank_types', 'prune_types', 'regimes'])
-def test_what_is_asked_twice_is_trained_once(digits, name):
+def test_what_is_asked_twice_is_trained_once(name):
     "Else intervals would be too narrow."
+    config = reports.Config(**SMALL | {name: SMALL[name] * 2})
+    wanted = reports.keys(pd.concat([reports.plan(config, part) for part in reports.GRIDS[config.grid](config, pd.DataFrame)]))
+    assert (len(wanted), len(set(wanted))) == (2 * 4, 2 * 4)
+
+@pytest.mark.parametrize('grid', reports.GRIDS)
+def test_every_grid_recommends_something(tmp_path, digits, grid):
+    "All names, all parts, one seed of two clusters: what is there is not selected or trained again."
+    config = reports.Config(**SMALL | dict(grid=grid, seeds=2))
     images, stay = holdout(digits[0], .1)
-    info, _ = reports.plan(images, {'pixels': digits[1][stay]}, reports.Config(**SMALL | {name: SMALL[name] * 2}))
-    assert (len(info), pd.Series(reports.keys(pd.DataFrame(info))).duplicated().sum()) == (2 * 4, 0)
+    again = lambda: reports.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)[0]
+    results = again()
+    summary = reports.summarise(results)
+    assert not summary.duplicated(['regime', 'ratio', 'selection', 'encoder', 'n_clusters']).any() and (summary.seeds == 2).all()
+    assert 'training' in ' '.join(reports.recommend(summary))
+    pd.testing.assert_frame_equal(again(), reports.read_results(tmp_path/'results.parquet'), check_dtype=False)
+    assert again().train_seconds.tolist() == results.train_seconds.tolist()
+
+def test_recommendation_says_so_where_chance_is_as_good():
+    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, val_accuracy=1., cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, seconds=ratio) | more
+    table = pd.DataFrame([row('full', 1.), row('random', .5, val_accuracy=0.), row('ours', .5)])
+    assert reports.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training takes 2.0 times less time. Select with ours: a random subset is as good')
+    table.loc[2, ['p_holm', 'gain_ci95']] = .01, .05
+    assert 'it beats a random subset by 0.1 points' in reports.recommend(table)[0]
+    table.loc[1, 'val_accuracy'] = 2.
+    assert 'Select with random: no selection did better than chance' in reports.recommend(table)[0]
+    table['cost'] = 3.
+    assert reports.recommend(table)[0].startswith('Remove nothing, if 0.5 points matter')

@@ -80,7 +80,8 @@ def complete(out, interrupted):
 
 def begins_with(table, earlier):
     "Check that earlier rows are still there, down to the seconds that they took."
-    pd.testing.assert_frame_equal(table.head(len(earlier)), earlier, check_dtype=False)
+    plain = lambda t: t.astype(object).where(t.notna(), None) # a column without a text comes back as None, with some texts its gaps are NaN
+    pd.testing.assert_frame_equal(plain(table.head(len(earlier))), plain(earlier))
 
 def test_killed_in_the_middle(killed):
     assert killed.code == -signal.SIGKILL and 0 < len(killed.table) < TRAININGS
