@@ -9,10 +9,10 @@ __all__ = ['NAMES', 'MODULES']
 # %% ../nbs/10_init.ipynb #af86b9b3
 import importlib
 
-# %% ../nbs/10_init.ipynb #8e49079b
+# %% ../nbs/10_init.ipynb #44db5dd5
 NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
          'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'UserError': 'core'} # public name → module
-MODULES = ('core', 'datasets', 'embeddings', 'vectors', 'clustering', 'ranking', 'pairwise', 'comparison', 'pruning', 'training', 'plots', 'reports', 'cli')
+MODULES = ('core', 'datasets', 'copies', 'embeddings', 'vectors', 'clustering', 'ranking', 'pairwise', 'comparison', 'pruning', 'training', 'plots', 'reports', 'cli')
 
 def __getattr__(name: str):
     "Import a public name, or a module of the package, when it is asked for."
