@@ -26,8 +26,8 @@ from .vectors import Vectors, as_similarity, open_vectors
 # %% auto #0
 __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'SMALLEST', 'CHUNK', 'LEAST', 'USUAL', 'FACTS', 'HOW',
            'TEMPORARY', 'photo_order', 'candidate_rows', 'candidates', 'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf',
-           'Mixture', 'fit_mixture', 'Suggestion', 'round_down', 'suggest_from', 'draw', 'verified', 'Joined',
-           'Verified', 'TooFar', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'Found',
+           'Mixture', 'fit_mixture', 'Suggestion', 'round_down', 'suggest_from', 'draw', 'suggest_eps', 'verified',
+           'Joined', 'Verified', 'TooFar', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'Found',
            'search_in', 'dedup', 'decide', 'file_name', 'content_of', 'is_there', 'place_file', 'write_folder',
            'write_contents', 'clear_folder', 'nearest_rows', 'Leaks', 'common_classes', 'leaks', 'spread', 'first_of',
            'match']
@@ -212,6 +212,18 @@ def draw(
     return ax
 
 Suggestion.draw = draw
+
+# %% ../nbs/08a_own.ipynb #693ae6ae
+def suggest_eps(
+    x: Any, # (n, d) embeddings: anything that `open_vectors` takes
+    seed: int = 0, # of the random pairs
+    default: float = .05, # where there are too few rows to tell
+) -> Suggestion:
+    "Suggest a threshold for `deduplicate`; `draw` shows why."
+    v = open_vectors(x).check().require_valid()
+    later, earlier = candidates(v.unit(np.arange(len(v))), 1, 0, 2.)
+    i, j = np.random.default_rng(check_seed(seed)).integers(0, len(v), (2, 4000))
+    return suggest_from(v.exact(later, earlier), v.exact(i[i != j], j[i != j]), default)
 
 # %% ../nbs/08a_own.ipynb #ced7a3da
 CHUNK = 20_000 # pairs that are verified and saved at a time
