@@ -14,8 +14,12 @@ from torch.nn import functional as F
 from .core import UserError, Workers, blocks, progress
 
 # %% auto #0
-__all__ = ['OPPONENTS', 'WAVES', 'PLANE_WEIGHTS', 'MEAN_WEIGHT', 'POWER', 'GROUP', 'CONSTANT', 'opponent_planes', 'cosines',
-           'wave_groups', 'Copies', 'pair_products']
+__all__ = ['OPPONENTS', 'WAVES', 'PLANE_WEIGHTS', 'MEAN_WEIGHT', 'POWER', 'GROUP', 'CONSTANT', 'SIDE', 'VIEWS', 'ZOOMS', 'REACH',
+           'NOISE', 'FEATURES', 'WEIGHTS', 'OFFSET', 'HOPELESS', 'opponent_planes', 'cosines', 'wave_groups', 'Copies',
+           'wave_rows', 'pair_products', 'small_planes', 'places', 'warp', 'view_rows', 'find_candidates', 'blurring',
+           'blur', 'detail', 'spectrum', 'rough_maps', 'precise_maps', 'misfit', 'moments', 'correlation',
+           'block_correlations', 'features', 'best_maps', 'measure_block', 'measure_pairs', 'check_pairs', 'verify',
+           'best_matches']
 
 # %% ../nbs/00b_copies.ipynb #b591e977
 OPPONENTS = np.array([[.299, .587, .114], [.5, 0, -.5], [.25, -.5, .25]], np.float32) # luminance, red − blue, purple − green
@@ -42,7 +46,7 @@ def cosines(
     waves = np.cos(np.pi * u * (np.arange(n) + .5) / n) * np.sqrt(32 * (2 - (u == 0))) / n
     return np.where(u < n, waves, 0).astype(np.float32) # what so few pixels cannot hold is not there
 
-# %% ../nbs/00b_copies.ipynb #7d075013
+# %% ../nbs/00b_copies.ipynb #7de9b5a1
 PLANE_WEIGHTS = np.array([1, 1.6, 3], np.float32) # of luminance and the colour differences
 MEAN_WEIGHT, POWER, GROUP, CONSTANT = .25, .7, 4, .5
 
@@ -61,13 +65,18 @@ class Copies:
     "The encoder for near-copies: slow cosine waves that a mirror does not change, `(b, 211)` float32. It needs no weights."
     name, size, batch_size = 'copies', 32, 512
     config = dict(encoder='copies', waves=WAVES, planes=PLANE_WEIGHTS.tolist(), mean=MEAN_WEIGHT, power=POWER, group=GROUP, constant=CONSTANT)
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        planes, (weight, even, odd) = opponent_planes(images), wave_groups()
-        planes[:, 0] -= .5
-        h, w = images.shape[-2:]
-        x = (cosines(h) @ planes @ cosines(w).T).reshape(len(images), -1) * weight
-        x = np.copysign(np.abs(x) ** np.float32(POWER), x)
-        return np.concatenate([np.full((len(x), 1), CONSTANT, np.float32), x[:, even], *[pair_products(x[:, g]) for g in odd]], 1)
+    def __call__(self, images: np.ndarray) -> np.ndarray: return wave_rows(opponent_planes(images))
+
+def wave_rows(
+    planes: np.ndarray, # (b, 3, h, w) float32, of `opponent_planes`
+) -> np.ndarray: # (b, 211) float32
+    "The rows of `Copies`."
+    weight, even, odd = wave_groups()
+    x = (cosines(planes.shape[2]) @ planes @ cosines(planes.shape[3]).T).reshape(len(planes), -1)
+    x[:, 0] -= 16 # half of what white has: black and white are opposites
+    x *= weight
+    x = np.copysign(np.abs(x) ** np.float32(POWER), x)
+    return np.concatenate([np.full((len(x), 1), CONSTANT, np.float32), x[:, even], *[pair_products(x[:, g]) for g in odd]], 1)
 
 def pair_products(
     x: np.ndarray, # (b, g)
@@ -76,3 +85,281 @@ def pair_products(
     i, j = np.triu_indices(x.shape[1])
     products = x[:, i] * x[:, j] * np.where(i == j, 1, np.sqrt(2)).astype(np.float32)
     return products / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-6))
+
+# %% ../nbs/00b_copies.ipynb #258e67d0
+SIDE = 32 # pixels a side for the closer look
+
+def small_planes(
+    images: np.ndarray, # (b, 1 or 3, h, w) uint8
+) -> torch.Tensor: # (b, 3, SIDE, SIDE) float32
+    "`opponent_planes` at the size of the closer look."
+    x = torch.from_numpy(opponent_planes(images))
+    return x if x.shape[-2:] == (SIDE, SIDE) else F.interpolate(x, (SIDE, SIDE), mode='bilinear', antialias=True)
+
+@functools.cache
+def places() -> torch.Tensor: # (3, SIDE²): x, y and 1, from −1 to 1
+    "Where the pixels are."
+    c = (torch.arange(SIDE) + .5) * 2 / SIDE - 1
+    y, x = torch.meshgrid(c, c, indexing='ij')
+    return torch.stack([x.flatten(), y.flatten(), torch.ones(SIDE * SIDE)])
+
+def warp(
+    x: torch.Tensor, # (p, c, SIDE, SIDE)
+    maps: torch.Tensor, # (p, 2, 3): from places of the result to places in `x`
+) -> tuple[torch.Tensor, torch.Tensor]: # (p, c, SIDE, SIDE), and (p, SIDE, SIDE): 1 where there is a picture, 0 beyond its edge
+    "Read pictures through affine maps."
+    where = (maps @ places()).transpose(1, 2).reshape(-1, SIDE, SIDE, 2)
+    return F.grid_sample(x, where, padding_mode='border', align_corners=False), (where.abs() <= 1).all(-1).float()
+
+# %% ../nbs/00b_copies.ipynb #1434ab24
+VIEWS = torch.tensor([[[z, 0, x], [0, z, y]] for z, x, y in [(1, 0, 0), (.85, 0, 0), (1.18, 0, 0), (1, .2, 0), (1, -.2, 0), (1, 0, .2), (1, 0, -.2)]])
+
+def view_rows(
+    images: np.ndarray, # (b, 1 or 3, h, w) uint8
+) -> list[np.ndarray]: # a view each: (b, 211) unit rows
+    "The rows of `Copies` for several views of each image."
+    planes = small_planes(images)
+    rows = [wave_rows(warp(planes, view.expand(len(planes), 2, 3))[0].numpy()) for view in VIEWS]
+    return [x / np.linalg.norm(x, axis=1, keepdims=True) for x in rows]
+
+def find_candidates(
+    images: np.ndarray, # (n, 1 or 3, h, w) uint8, for which copies are looked for
+    x: np.ndarray, # (m, 211) unit rows of `Copies`, of the images that are searched
+    k: int = 5, # candidates an image
+) -> np.ndarray: # (n · k, 2) int64: image, and row of `x`; in order
+    "The `k` most similar rows of `x` for each image, over several views of it."
+    k, size = min(k, len(x)), int(np.clip(2**23 // max(1, len(x)), 16, 256))
+    def nearest(rows):
+        similarity = functools.reduce(np.maximum, (view @ x.T for view in view_rows(images[rows])))
+        return np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
+    with Workers() as w: found = list(w.map(nearest, blocks(len(images), size)))
+    found = np.concatenate(found) if found else np.empty((0, k), np.int64)
+    return np.stack([np.repeat(np.arange(len(images)), k), found.reshape(-1)], 1)
+
+# %% ../nbs/00b_copies.ipynb #5965cddb
+@functools.cache
+def blurring(
+    sigma: float, # of the Gaussian, in pixels
+) -> torch.Tensor: # (SIDE, SIDE): blurs along one axis
+    "A Gaussian along an axis that is mirrored at its ends, as a matrix: faster than a convolution for so small pictures."
+    i = np.arange(SIDE)
+    k = sum(np.exp(-.5 * ((i[:, None] - j) / sigma)**2) for j in (i, -i - 1, 2 * SIDE - 1 - i))
+    return torch.from_numpy((k / k.sum(1, keepdims=True)).astype(np.float32))
+
+def blur(
+    x: torch.Tensor, # (…, SIDE, SIDE)
+    sigma: float, # of the Gaussian, in pixels
+) -> torch.Tensor: # (…, SIDE, SIDE)
+    "Blur pictures."
+    return blurring(sigma) @ x @ blurring(sigma).T
+
+def detail(
+    light: torch.Tensor, # (…, SIDE, SIDE) luminance
+) -> torch.Tensor: # (…, SIDE, SIDE)
+    "Where a picture is brighter or darker than its surroundings, however bright and however contrasty these are."
+    x = light - blur(light, 2.5)
+    return x / (blur(x * x, 2.5) + .02**2).sqrt()
+
+# %% ../nbs/00b_copies.ipynb #1d92db80
+ZOOMS, REACH = (.8, .9, 1, 1.12, 1.25), 6 # scales that are tried; pixels that one picture is slid over the other
+
+def spectrum(
+    x: torch.Tensor, # (b, SIDE, SIDE)
+) -> torch.Tensor: # (b, SIDE, SIDE // 2 + 1) complex, of length one
+    "The Fourier transform of a picture whose edges fade away."
+    fade = torch.hann_window(SIDE + 2, periodic=False)[1:-1].clamp(max=.5) * 2
+    x = x * fade[:, None] * fade
+    return torch.fft.rfft2(x / x.flatten(1).norm(dim=1).clamp(min=1e-6)[:, None, None])
+
+def rough_maps(
+    a: torch.Tensor, # (m, SIDE, SIDE) luminance
+    b: torch.Tensor, # (n, SIDE, SIDE) luminance
+    i: torch.Tensor, # (p,) rows of `a`
+    j: torch.Tensor, # (p,) rows of `b`
+) -> tuple[torch.Tensor, torch.Tensor]: # maps (p, 2, 3) from a's places into b's, and the correlation (p,) of detail there
+    "The best of all shifts, `ZOOMS` and mirrorings for each pair."
+    db, variants = detail(b), []
+    for z in ZOOMS:
+        x = warp(db[:, None], (torch.eye(2, 3) * z).expand(len(b), 2, 3))[0][:, 0]
+        variants += [spectrum(x), spectrum(x.flip(-1))]
+    product = spectrum(detail(a))[i].conj()[:, None] * torch.stack(variants, 1)[j]
+    shifts = torch.arange(-REACH, REACH + 1)
+    correlation, best = torch.fft.irfft2(product, s=(SIDE, SIDE))[:, :, shifts][..., shifts].flatten(1).max(1)
+    z, m, y, x = torch.unravel_index(best, (len(ZOOMS), 2, len(shifts), len(shifts)))
+    z = torch.tensor(ZOOMS)[z]
+    maps = torch.zeros(len(i), 2, 3)
+    maps[:, 0, 0] = maps[:, 1, 1] = z
+    maps[:, 0, 2], maps[:, 1, 2] = z * shifts[x] * 2 / SIDE, z * shifts[y] * 2 / SIDE
+    maps[:, 0] *= (1 - 2 * m)[:, None]
+    return maps, correlation
+
+# %% ../nbs/00b_copies.ipynb #4ea06fc2
+def precise_maps(
+    a: torch.Tensor, # (p, SIDE, SIDE) luminance
+    b: torch.Tensor, # (p, SIDE, SIDE) luminance
+    maps: torch.Tensor, # (p, 2, 3) where to begin
+    steps: int = 8, # improvements
+) -> torch.Tensor: # (p, 2, 3)
+    "Improve maps until `b`, read through them, fits `a`, up to brightness and contrast."
+    x, y, _ = places()
+    a, b = blur(a, .8), blur(b, .8)[:, None]
+    edge = F.pad(a[:, None], (1, 1, 1, 1), mode='replicate')[:, 0]
+    dx, dy = [(d * SIDE / 4).flatten(1) for d in (edge[:, 1:-1, 2:] - edge[:, 1:-1, :-2], edge[:, 2:, 1:-1] - edge[:, :-2, 1:-1])]
+    slopes = torch.stack([dx * x, dx * y, dx, dy * x, dy * y, dy], 1)
+    for _ in range(steps):
+        seen, inside = [o.flatten(1) for o in warp(b, maps)]
+        error = misfit(a.flatten(1), seen, inside)
+        trust = inside / (1 + error**2 / ((error**2).sum(1, keepdim=True) / inside.sum(1, keepdim=True).clamp(min=1) + 1e-6))
+        weighted = slopes * trust[:, None]
+        normal = weighted @ slopes.transpose(1, 2)
+        size = normal.diagonal(dim1=1, dim2=2)
+        normal = normal + torch.diag_embed(1e-3 * (size + size.mean(1, keepdim=True)) + 1e-6) # flat pictures stay where they are
+        change = torch.linalg.solve(normal, weighted @ error[:, :, None])[..., 0].clamp(-.15, .15).view(-1, 2, 3)
+        turn = maps[:, :, :2]
+        maps = torch.cat([turn @ (change[:, :, :2] + torch.eye(2)), turn @ change[:, :, 2:] + maps[:, :, 2:]], 2)
+    return maps
+
+def misfit(
+    a: torch.Tensor, # (p, places)
+    b: torch.Tensor, # (p, places)
+    inside: torch.Tensor, # (p, places): 1 where both have a picture
+) -> torch.Tensor: # (p, places)
+    "What is left of `a` when `b` has been given its mean and its contrast."
+    n = inside.sum(1, keepdim=True).clamp(min=1)
+    da, db = [(o - (o * inside).sum(1, keepdim=True) / n) * inside for o in (a, b)]
+    gain = (da * db).sum(1, keepdim=True) / ((db * db).sum(1, keepdim=True) + 1e-4)
+    return da - gain.clamp(.2, 5) * db
+
+# %% ../nbs/00b_copies.ipynb #07da6a0c
+NOISE = (3 / 255)**2 # the variance that encodings add
+FEATURES = ('detail', 'fine', 'blocks', 'worst quarter', 'median', 'colour', 'zoom', 'stretch', 'overlap', 'mirrored')
+
+def moments(
+    a: torch.Tensor, # (…, SIDE, SIDE)
+    b: torch.Tensor, # (…, SIDE, SIDE)
+    inside: torch.Tensor, # (…, SIDE, SIDE): 1 where both have a picture
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # each (…)
+    "Covariance and both variances, over the places inside."
+    n = inside.sum((-2, -1)).clamp(min=1)
+    da, db = [o - ((o * inside).sum((-2, -1)) / n)[..., None, None] for o in (a, b)]
+    return tuple((o * inside).sum((-2, -1)) / n for o in (da * db, da * da, db * db))
+
+def correlation(
+    a: torch.Tensor, # (…, SIDE, SIDE)
+    b: torch.Tensor, # (…, SIDE, SIDE)
+    inside: torch.Tensor, # (…, SIDE, SIDE): 1 where both have a picture
+    floor: float = NOISE, # a variance that counts as nothing
+) -> torch.Tensor: # (…) from −1 to 1
+    "The correlation of two pictures, over the places inside."
+    ab, aa, bb = moments(a, b, inside)
+    return ab / ((aa + floor) * (bb + floor)).sqrt()
+
+def block_correlations(
+    a: torch.Tensor, # (p, SIDE, SIDE) luminance
+    b: torch.Tensor, # (p, SIDE, SIDE) luminance
+    inside: torch.Tensor, # (p, SIDE, SIDE): 1 where both have a picture
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # the mean, the worst quarter's border, and the median: each (p,)
+    "Correlations in 49 overlapping blocks. In the mean, blocks with more contrast count more."
+    mean = lambda x: F.avg_pool2d(x[:, None], SIDE // 4, SIDE // 8).flatten(1)
+    n = mean(inside)
+    ma, mb, aa, bb, ab = [mean(o * inside) / n.clamp(min=1e-3) for o in (a, b, a * a, b * b, a * b)]
+    va, vb = aa - ma * ma + NOISE, bb - mb * mb + NOISE
+    r, used = ((ab - ma * mb) / (va * vb).sqrt()).clamp(-1, 1), n > .5
+    weight = ((torch.minimum(va, vb) / NOISE).log().clamp(min=0).sqrt() + 1e-3) * used
+    count, ordered = used.sum(1), torch.where(used, r, 9).sort(1)[0]
+    quarter, median = [ordered.gather(1, (count * share).long()[:, None])[:, 0].clamp(max=1) for share in (.25, .5)]
+    return (r * weight).sum(1) / weight.sum(1).clamp(min=1e-6), quarter, median
+
+# %% ../nbs/00b_copies.ipynb #97b9fb0a
+def features(
+    a: torch.Tensor, # (p, 3, SIDE, SIDE) of `small_planes`
+    b: torch.Tensor, # (p, 3, SIDE, SIDE) of `small_planes`
+    maps: torch.Tensor, # (p, 2, 3) from a's places into b's
+) -> torch.Tensor: # (p, len(FEATURES))
+    "How well pictures agree, and what their maps had to do."
+    b, inside = warp(b, maps)
+    la, lb = a[:, 0], b[:, 0]
+    ab, aa, bb = [o[:, 1] + o[:, 2] for o in moments(a, b, inside[:, None])]
+    coloured = (torch.minimum(aa, bb) / NOISE).log1p().clamp(max=2) / 2 # grey pictures say nothing about colour
+    colour = ab / ((aa + NOISE) * (bb + NOISE)).sqrt() * coloured
+    sizes = torch.linalg.svdvals(maps[:, :, :2]).clamp(.05, 20).log()
+    return torch.stack([correlation(detail(la), detail(lb), inside, .01), correlation(la - blur(la, 1.5), lb - blur(lb, 1.5), inside), *block_correlations(la, lb, inside),
+                        colour, sizes.sum(1).abs(), sizes[:, 0] - sizes[:, 1], inside.mean((1, 2)), (torch.linalg.det(maps[:, :, :2]) < 0).float()], 1)
+
+def best_maps(
+    a: torch.Tensor, # (p, SIDE, SIDE) luminance
+    b: torch.Tensor, # (p, SIDE, SIDE) luminance
+    maps: torch.Tensor, # (p, 2, 3) rough ones
+) -> torch.Tensor: # (p, 2, 3)
+    "Precise maps, where they make details agree better than the rough ones do: a caption can lead them astray."
+    def agreement(m):
+        seen, inside = warp(b[:, None], m)
+        return correlation(detail(a), detail(seen[:, 0]), inside, .01)
+    precise = precise_maps(a, b, maps)
+    return torch.where((agreement(precise) > agreement(maps))[:, None, None], precise, maps)
+
+# %% ../nbs/00b_copies.ipynb #ea41ea35
+WEIGHTS = np.array([9.31, .34, 7.62, 1.16, 2.15, 1.36, -2.26, -15.08, 6.35, -1.55]) # of FEATURES: python benchmarks/copies.py --fit
+OFFSET = -20.2
+
+HOPELESS = .4 # pairs whose details correlate less stay with the rough map
+
+def measure_block(
+    pairs: np.ndarray, # (p, 2)
+    images: np.ndarray, # (n, 1 or 3, h, w) uint8
+    others: np.ndarray, # (m, 1 or 3, h, w) uint8
+) -> tuple[np.ndarray, np.ndarray]: # (p, len(FEATURES)) float32, and (p,) bool: are they equal?
+    "`features` of some pairs."
+    (left, i), (right, j) = [np.unique(column, return_inverse=True) for column in pairs.T]
+    i, j = torch.from_numpy(i), torch.from_numpy(j)
+    with torch.inference_mode():
+        a, b = small_planes(images[left]), small_planes(others[right])
+        maps, score = rough_maps(a[:, 0], b[:, 0], i, j)
+        near = score > HOPELESS
+        if near.any(): maps[near] = best_maps(a[i[near], 0], b[j[near], 0], maps[near])
+        a, b = a[i], b[j]
+        return features(a, b, maps).numpy(), ((a - b).abs().amax((1, 2, 3)) <= 2 / 255).numpy()
+
+def measure_pairs(
+    pairs: np.ndarray, # (p, 2): rows of `images` and of `others`
+    images: np.ndarray, # (n, 1 or 3, h, w) uint8
+    others: np.ndarray | None = None, # (m, 1 or 3, h, w) uint8; the same images if not given
+) -> tuple[np.ndarray, np.ndarray]: # (p, len(FEATURES)) float32, and (p,) bool: are they equal?
+    "`features` of all pairs, a block at a time on all threads."
+    others = images if others is None else others
+    pairs = check_pairs(pairs, len(images), len(others))
+    done = [np.empty((0, len(FEATURES)), np.float32)], [np.empty(0, bool)]
+    with Workers() as w, progress(desc='comparing', total=len(pairs), unit=' pairs') as bar:
+        for x, equal in w.map(lambda s: measure_block(pairs[s], images, others), blocks(len(pairs), 256)):
+            done[0].append(x); done[1].append(equal); bar.update(len(x))
+    return np.concatenate(done[0]), np.concatenate(done[1])
+
+def check_pairs(
+    pairs: np.ndarray, # (p, 2)
+    n: int, # how many images there are on the left
+    m: int, # and on the right
+) -> np.ndarray: # (p, 2) int64
+    "Pairs of rows that exist; raises `UserError` otherwise."
+    pairs = np.asarray(pairs)
+    if pairs.size == 0: return np.empty((0, 2), np.int64)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in 'iu': raise UserError(f'pairs have shape {pairs.shape} and type {pairs.dtype}; expected two rows of images a pair, as whole numbers.')
+    if pairs.min() < 0 or (pairs.max(0) >= (n, m)).any(): raise UserError(f'pairs name rows up to {pairs.max(0).tolist()} of {n} and {m} images.')
+    return pairs.astype(np.int64)
+
+def verify(
+    pairs: np.ndarray, # (p, 2): rows of `images` and of `others`
+    images: np.ndarray, # (n, 1 or 3, h, w) uint8: images or thumbnails
+    others: np.ndarray | None = None, # (m, 1 or 3, h, w) uint8; the same images if not given
+) -> np.ndarray: # (p,) float32 from 0 to 1
+    "How probable it is that the two of a pair are the same picture."
+    x, equal = measure_pairs(pairs, images, others)
+    return np.where(equal, 1, 1 / (1 + np.exp(-(x @ WEIGHTS + OFFSET)))).astype(np.float32)
+
+def best_matches(
+    pairs: np.ndarray, # (p, 2): of `find_candidates`
+    similarity: np.ndarray, # (p,) of `verify`
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # of each left row that has pairs: the row, its best partner, their similarity
+    "The most similar partner of each image; of equally similar ones the first."
+    order = np.lexsort((pairs[:, 1], -similarity, pairs[:, 0]))
+    best = order[np.unique(pairs[order, 0], return_index=True)[1]]
+    return pairs[best, 0], pairs[best, 1], similarity[best]
