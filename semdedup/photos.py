@@ -107,7 +107,7 @@ def flatten(
         im = ImageCms.profileToProfile(im, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')
     return im.convert('RGB')
 
-# %% ../nbs/00a_photos.ipynb #3bb4fc0b
+# %% ../nbs/00a_photos.ipynb #2068b615
 @dataclass
 class Picture:
     "A decoded picture."
@@ -124,12 +124,13 @@ def upright(
 ) -> Picture:
     "Decode one picture; raises `Unreadable` with the reason."
     from PIL import Image
+    limit = max_pixels()
     try:
         with relaxed():
             if isinstance(data, np.ndarray): return Picture(im := from_pixels(data), *im.size)
             if len(data) == 0: raise Unreadable('the file is empty')
             im = Image.open(io.BytesIO(data), formats=formats())
-            (w, h), kind, limit = im.size, im.format, max_pixels()
+            (w, h), kind = im.size, im.format
             if w * h > limit: raise Unreadable(f'its {w:,} × {h:,} pixels are more than the limit of {limit:,} (SEMDEDUP_MAX_PIXELS)')
             if enough and kind in ('JPEG', 'MPO'): im.draft(None, (enough, enough))
             reduced = im.size != (w, h)
@@ -516,7 +517,7 @@ def channels_last(
     "Bring channels behind the pixels, if they are in front."
     return a.transpose(1, 2, 0) if a.ndim == 3 and a.shape[2] not in (1, 3, 4) and a.shape[0] in (1, 3, 4) else a
 
-# %% ../nbs/00a_photos.ipynb #6d0067ac
+# %% ../nbs/00a_photos.ipynb #3dad44b4
 @dataclass
 class Cells:
     "Reads the cells of one column of Parquet files."
@@ -558,8 +559,8 @@ def image_column(
     holds = [f.name for f in schema if is_bytes(f.type) or (t.is_struct(f.type) and any(c.name == 'bytes' and is_bytes(c.type) for c in f.type))]
     if column is not None and column not in schema.names: raise UserError(f'{path} has no column {column!r}. There are: {", ".join(schema.names)}.')
     if column is not None and column not in holds: raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected bytes, or a struct with bytes.')
-    if column is None and len(holds) != 1:
-        raise UserError(f'{path} has {"several columns" if holds else "no column"} of bytes{f" ({chr(44).join(holds)})" if holds else ""}. Say which one holds the images with column=. There are: {", ".join(schema.names)}.')
+    if not holds: raise UserError(f'{path} has no column of bytes, so no images. There are: {", ".join(schema.names)}.')
+    if column is None and len(holds) > 1: raise UserError(f'{path} has several columns of bytes ({", ".join(holds)}). Say which one holds the images with column=.')
     return column or holds[0]
 
 def from_parquet(
