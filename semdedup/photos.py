@@ -18,8 +18,8 @@ from .datasets import DATASETS, Images, Split, as_images, load_images
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'HIDDEN', 'SPLITS', 'LABELS', 'Unreadable', 'why', 'formats', 'max_pixels',
-           'pillow_limits', 'eight_bits', 'flatten', 'Picture', 'upright', 'turn', 'from_pixels', 'decode', 'squeeze',
-           'as_chw', 'Photos', 'Files', 'stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at',
+           'relax_pillow', 'relaxed', 'eight_bits', 'flatten', 'Picture', 'upright', 'turn', 'from_pixels', 'decode',
+           'squeeze', 'as_chw', 'Photos', 'Files', 'stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at',
            'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'number_labels', 'Members', 'tar_members',
            'tar_label', 'from_tars', 'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column', 'from_parquet',
            'class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items', 'from_hugging_face',
@@ -41,7 +41,7 @@ def why(
     if 'truncated' in said.lower(): return 'the file is truncated'
     return f'the file is damaged ({said})' if re.search('broken|decoder', said) else said or type(e).__name__
 
-# %% ../nbs/00a_photos.ipynb #2f42ea98
+# %% ../nbs/00a_photos.ipynb #7720e457
 MAX_BYTES = 2**29
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'AVIF', 'JPEG2000', 'PPM')
 ENDINGS = {'.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff', '.avif', '.jp2', '.j2k',
@@ -59,14 +59,21 @@ def max_pixels() -> int: # width times height
     wanted = os.environ.get('SEMDEDUP_MAX_PIXELS', '200000000')
     return check_range('SEMDEDUP_MAX_PIXELS', int(wanted) if wanted.isdigit() else wanted, 1, whole=True)
 
-@contextmanager
-def pillow_limits() -> Iterator[None]:
-    "Pillow with our limit instead of its own, and without its warnings."
+def relax_pillow() -> None:
+    "Take Pillow's own limit and its warnings away, in a process that does nothing else but decode."
     from PIL import Image
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels()
+    Image.MAX_IMAGE_PIXELS = None
+    warnings.simplefilter('ignore')
+
+@contextmanager
+def relaxed() -> Iterator[None]:
+    "The same for a while."
+    from PIL import Image
+    before = Image.MAX_IMAGE_PIXELS
+    if before is None: yield; return
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
+            relax_pillow()
             yield
     finally: Image.MAX_IMAGE_PIXELS = before
 
@@ -100,7 +107,7 @@ def flatten(
         im = ImageCms.profileToProfile(im, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')
     return im.convert('RGB')
 
-# %% ../nbs/00a_photos.ipynb #2bd3c5ec
+# %% ../nbs/00a_photos.ipynb #2068b615
 @dataclass
 class Picture:
     "A decoded picture."
@@ -109,6 +116,7 @@ class Picture:
     height: int # likewise
     reduced: bool = False # was it decoded at less than its size?
     format: str = '' # JPEG, PNG, …; '' for pixels
+    as_it_is: bool = False # would any viewer show the file like that: nothing was turned or flattened?
 
 def upright(
     data: bytes | np.ndarray, # an encoded image, or pixels (h, w[, c])
@@ -116,20 +124,21 @@ def upright(
 ) -> Picture:
     "Decode one picture; raises `Unreadable` with the reason."
     from PIL import Image
+    limit = max_pixels()
     try:
-        with pillow_limits():
+        with relaxed():
             if isinstance(data, np.ndarray): return Picture(im := from_pixels(data), *im.size)
             if len(data) == 0: raise Unreadable('the file is empty')
             im = Image.open(io.BytesIO(data), formats=formats())
-            (w, h), kind, limit = im.size, im.format, max_pixels()
+            (w, h), kind = im.size, im.format
             if w * h > limit: raise Unreadable(f'its {w:,} × {h:,} pixels are more than the limit of {limit:,} (SEMDEDUP_MAX_PIXELS)')
             if enough and kind in ('JPEG', 'MPO'): im.draft(None, (enough, enough))
             reduced = im.size != (w, h)
             im.load()
-            im, sideways = turn(im)
-            if not reduced: w, h = im.size # a TIFF turns itself
+            up, sideways = turn(im)
+            if not reduced: w, h = up.size # a TIFF turns itself
             elif sideways: w, h = h, w
-            return Picture(flatten(im), w, h, reduced, kind)
+            return Picture(flatten(up), w, h, reduced, kind, up is im and im.mode in ('L', 'RGB'))
     except Unreadable: raise
     except Exception as e: # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, …
         raise Unreadable('it is HEIC, which Pillow does not read: convert it to JPEG' if isinstance(data, bytes) and data[4:8] == b'ftyp' and data[8:12] in HEIC else why(e)) from e
@@ -508,7 +517,7 @@ def channels_last(
     "Bring channels behind the pixels, if they are in front."
     return a.transpose(1, 2, 0) if a.ndim == 3 and a.shape[2] not in (1, 3, 4) and a.shape[0] in (1, 3, 4) else a
 
-# %% ../nbs/00a_photos.ipynb #6d0067ac
+# %% ../nbs/00a_photos.ipynb #3dad44b4
 @dataclass
 class Cells:
     "Reads the cells of one column of Parquet files."
@@ -550,8 +559,8 @@ def image_column(
     holds = [f.name for f in schema if is_bytes(f.type) or (t.is_struct(f.type) and any(c.name == 'bytes' and is_bytes(c.type) for c in f.type))]
     if column is not None and column not in schema.names: raise UserError(f'{path} has no column {column!r}. There are: {", ".join(schema.names)}.')
     if column is not None and column not in holds: raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected bytes, or a struct with bytes.')
-    if column is None and len(holds) != 1:
-        raise UserError(f'{path} has {"several columns" if holds else "no column"} of bytes{f" ({chr(44).join(holds)})" if holds else ""}. Say which one holds the images with column=. There are: {", ".join(schema.names)}.')
+    if not holds: raise UserError(f'{path} has no column of bytes, so no images. There are: {", ".join(schema.names)}.')
+    if column is None and len(holds) > 1: raise UserError(f'{path} has several columns of bytes ({", ".join(holds)}). Say which one holds the images with column=.')
     return column or holds[0]
 
 def from_parquet(
