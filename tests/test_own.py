@@ -99,7 +99,7 @@ def test_the_rule_of_the_paper_removes_no_less(album, found):
 
 def test_embeddings_of_things(album):
     "Another encoder compares embeddings, and none of the pictures."
-    f = dedup(album, eps=.02, encoder='pixels')
+    f = dedup(album, eps=.001, encoder='pixels')
     assert not f.config['verified'] and all(picture(a) == picture(b) for a, b in zip(f.table['id'][gone(f)['index']], f.table['id'][gone(f)['duplicate_of']]))
 
 # A threshold from the data
