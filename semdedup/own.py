@@ -174,7 +174,7 @@ def fit_mixture(
         if mean > location and (best is None or likelihood > best.likelihood + 1e-6): best = Mixture(share, location, scale, mean, sd, likelihood)
     return single, best
 
-# %% ../nbs/08a_own.ipynb #8345cd4b
+# %% ../nbs/08a_own.ipynb #c8a6fa63
 @dataclass
 class Suggestion:
     "A threshold, and what it was read from."
@@ -190,7 +190,7 @@ def round_down(
     eps: float, # a threshold
 ) -> float: # with two significant digits
     "A threshold that a person can repeat, not larger."
-    if eps <= 0: return 0.
+    if eps < 1e-6: return 0.
     unit = 10. ** (np.floor(np.log10(eps)) - 1)
     return float(f'{np.floor(eps / unit + 1e-9) * unit:.6g}')
 
@@ -198,10 +198,10 @@ def suggest_from(
     nearest: np.ndarray, # (n,) similarity of each image to its nearest neighbour
     chance: np.ndarray, # (m,) similarity of random pairs
     odds: bool = False, # are these probabilities, and not cosines?
-    default: float | None = None, # where there are too few images to tell; 0.5 for probabilities and 0.05 for cosines if not given
+    default: float | None = None, # where there are too few images to tell; 0.2 for probabilities and 0.05 for cosines if not given
 ) -> Suggestion:
     "Suggest a threshold from similarities."
-    nearest, chance, default = np.asarray(nearest, np.float64), np.asarray(chance, np.float64), (.5 if odds else .05) if default is None else default
+    nearest, chance, default = np.asarray(nearest, np.float64), np.asarray(chance, np.float64), (DOUBT if odds else .05) if default is None else default
     made = lambda eps, why, fit=None: Suggestion(eps, why, nearest, chance, int((nearest >= 1 - eps - SLACK).sum()), odds, fit)
     fitted = np.sort(stretched(nearest[nearest < 1 - SURE[odds]], odds))
     if len(fitted) < SMALLEST:
@@ -214,8 +214,12 @@ def suggest_from(
     apart = double is not None and double.likelihood - single.likelihood > 3 + 1.5 * np.log(len(fitted)) and double.mean > max(double.location + 4 * double.scale, beyond_chance)
     if apart:
         w = np.linspace(double.location, double.mean, 5000)
-        eps = round_down(eps_at(w[min(np.flatnonzero(double.doubt(w) > DOUBT).max(initial=-1) + 1, len(w) - 1)], odds))
+        eps = round_down(min(.5, eps_at(w[min(np.flatnonzero(double.doubt(w) > DOUBT).max(initial=-1) + 1, len(w) - 1)], odds)))
         return made(eps, f'the nearest neighbours fall into two heaps, and eps={eps:g} is where one is four times as likely a copy as another picture', double)
+    if odds:
+        w = np.sort(stretched(nearest[nearest >= 1 - DOUBT], odds))
+        ok = single.expected(w) * len(nearest) <= .5 * np.arange(len(w), 0, -1)
+        if ok.all(): return made(DOUBT, f'no heap of copies stands apart from the other nearest neighbours; eps={DOUBT:g} asks for a probability of four to one', single)
     eps = round_down(min(default, eps_at(single.location + single.scale * np.log(2 * len(nearest)), odds)))
     return made(eps, f'no heap of copies stands apart from the other nearest neighbours; at eps={eps:g} at most half a false find is expected in all', single)
 
@@ -667,7 +671,7 @@ def clear_folder(
 
 Found.write_folder, Found.write_contents = write_folder, write_contents
 
-# %% ../nbs/08a_own.ipynb #494ef29e
+# %% ../nbs/08a_own.ipynb #c973db81
 def nearest_rows(
     rows: slice, # which rows of y
     y: np.ndarray, # (m, d) float32 unit rows
@@ -729,7 +733,7 @@ def leaks(
     eps: float | None = None, # a leak has a similarity of at least 1 - eps; suggested from the data if not given
     encoder: Any = 'copies', # as for `dedup`
     verify: bool | None = None, # compare pictures themselves; by default with the encoder copies only
-    n_near: int = 8, # so many training images are verified for each test image
+    n_near: int = 8, # with verify: so many training images are looked at for each test image
     column: str | None = None, label_column: str | None = None, # as for `open_photos`
     seed: int = 0, # of random pairs
     device: str | None = None, # cuda, mps or cpu; the best there is if not given
@@ -796,10 +800,10 @@ def match(
     if not verify:
         with Workers(cpu_count()) as w:
             parts = blocks(len(y), 256)
-            near = np.concatenate(list(progress(w.map(nearest_rows, parts, y, x, min(n_near, len(x))), 'matching', len(parts), ' blocks')))
+            near = np.concatenate(list(progress(w.map(nearest_rows, parts, y, x, min(3, len(x))), 'matching', len(parts), ' blocks'))) # in float32 the first of these might not be the best
         i, j = np.repeat(np.arange(len(y)), near.shape[1]), near.reshape(-1)
         both = join(*(open_vectors(m).check() for m in (x, y)))
-        return i, j, both.exact(len(x) + i, j), both.exact(len(x) + a, b)
+        return i, j, np.concatenate([both.exact(len(x) + i[s], j[s]) for s in blocks(len(i), 128)]), np.einsum('ij,ij->i', y[a], x[b])
     train, test = [Pictures(s.thumbnails, r) for s, r in zip(scanned, rows)]
     data = digest(*(s.table['pixels_digest'].tolist() for s in scanned), x, y)
     saved = Checkpoint(cache_dir()/'pairs'/data, data) if cache else None
