@@ -9,10 +9,10 @@ __all__ = ['NAMES', 'MODULES']
 # %% ../nbs/10_init.ipynb #af86b9b3
 import importlib
 
-# %% ../nbs/10_init.ipynb #1bc79a0c
+# %% ../nbs/10_init.ipynb #a9057741
 NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'open_photos': 'photos', 'Photos': 'photos', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'scan': 'scanning', 'Scanned': 'scanning', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
          'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'UserError': 'core'} # public name → module
-MODULES = ('core', 'datasets', 'photos', 'embeddings', 'vectors', 'scanning', 'clustering', 'ranking', 'pairwise', 'comparison', 'pruning', 'training', 'plots', 'reports', 'cli')
+MODULES = ('core', 'datasets', 'photos', 'copies', 'embeddings', 'vectors', 'scanning', 'clustering', 'ranking', 'pairwise', 'comparison', 'pruning', 'training', 'plots', 'reports', 'cli')
 
 def __getattr__(name: str):
     "Import a public name, or a module of the package, when it is asked for."
