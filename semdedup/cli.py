@@ -99,7 +99,7 @@ NClusters = Annotated[int, typer.Option(help='Clusters of k-means.')]
 ModelName = Annotated[Optional[str], typer.Option('--model', help='mlp or cnn; the original\'s choice for grey and for colour images if not given.')]
 Epochs = Annotated[int, typer.Option(help='Passes over the images that are kept.')]
 
-# %% ../nbs/09_cli.ipynb #20c21cb2
+# %% ../nbs/09_cli.ipynb #752a378c
 def default_folder(config: dict) -> Path:
     "Where a run goes if nothing is said: a folder named by what it is."
     from semdedup.core import digest
@@ -115,7 +115,7 @@ def run(
     prune_type: Annotated[str, typer.Option(help='common, diverse, stratified or systematic.')] = 'diverse',
     eps: Annotated[Optional[float], typer.Option(help='Instead of a ratio: remove near-duplicates, cosine similarity of at least 1 - eps.')] = None,
     rule: Annotated[str, typer.Option(help='With --eps: cover or semdedup.')] = 'cover',
-    encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16 or efficientnet-lite0 (R2).')] = 'pixels',
+    encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16, efficientnet-lite0, resnet18, resnet50, clip, dino, torchvision:NAME or timm:NAME (R2), or copies.')] = 'pixels',
     weights: Weights = None,
     model: ModelName = None,
     epochs: Epochs = 30,

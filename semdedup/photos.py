@@ -23,7 +23,7 @@ __all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'HIDDEN', 'SPLITS', 'LABEL
            'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'number_labels', 'Members', 'tar_members',
            'tar_label', 'from_tars', 'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column', 'from_parquet',
            'class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items', 'from_hugging_face',
-           'from_dataset', 'open_path', 'shards', 'load_hugging_face', 'open_photos']
+           'from_dataset', 'open_path', 'shards', 'load_hugging_face', 'open_photos', 'positions_in', 'PhotoDataset']
 
 # %% ../nbs/00a_photos.ipynb #652fcf0f
 class Unreadable(Exception):
@@ -791,3 +791,33 @@ def open_photos(
     if len(own) != len(photos): raise UserError(f'{len(own)} labels for {len(photos)} images; expected one an image.')
     y, classes = number_labels(own, photos.classes or None)
     return replace(photos, labels=y, classes=classes)
+
+# %% ../nbs/00a_photos.ipynb #1b7ba314
+def positions_in(
+    dataset: Any, # has a length; with `samples` and `root` as torchvision's ImageFolder, or without
+    ids: Sequence[str], # (n,) names of the images that were judged
+    keep: np.ndarray, # (m,) those of them that stay
+) -> list[int]: # positions in the data set
+    "Where the images that stay are in a data set."
+    samples, root = getattr(dataset, 'samples', None), getattr(dataset, 'root', None)
+    if samples and root and isinstance(samples[0], tuple) and isinstance(samples[0][0], str):
+        names = [printable(os.path.relpath(path, root)) for path, *_ in samples]
+        unknown = sorted(set(names) - set(ids))
+        if not unknown:
+            stays = {ids[k] for k in keep}
+            return [i for i, name in enumerate(names) if name in stays]
+        if len(names) != len(ids): raise UserError(f'{len(unknown)} of the {len(names)} files of the data set were not deduplicated, such as {unknown[0]!r}. Give the folder that was.')
+    if len(dataset) != len(ids): raise UserError(f'The data set has {len(dataset)} items, the selection was made of {len(ids)}. Give the data set that was deduplicated.')
+    return [int(k) for k in keep]
+
+@dataclass
+class PhotoDataset:
+    "Images and labels for a `DataLoader`: PIL images in RGB, upright, -1 for images without a label."
+    photos: Photos
+    transform: Any = None # called with each PIL image
+    def __len__(self) -> int: return len(self.photos)
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        try: im = upright(self.photos.read(i)).image
+        except Unreadable as e: raise UserError(f'{self.photos.ids[i]} cannot be read: {e}. Train on those that can: photos.take(rows).') from e
+        label = -1 if self.photos.labels is None else int(self.photos.labels[i])
+        return im if self.transform is None else self.transform(im), label

@@ -29,7 +29,7 @@ __all__ = ['KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'Config', 'same_c
            'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
            'make_report']
 
-# %% ../nbs/08_reports.ipynb #2dbb2c55
+# %% ../nbs/08_reports.ipynb #58cd9098
 @dataclass(frozen=True)
 class Config:
     "What a report or a sweep is asked to do. Ratios are fractions that are kept."
@@ -45,7 +45,7 @@ class Config:
     regimes: tuple[str, ...] = ('epochs', 'steps')
     seeds: int = 5
     holdout: float = .1 # the share of the training images that chooses
-    weights: str | None = None # a file of weights
+    weights: str | None = None # a file of weights, for the encoders that have weights
     size: int = 32 # photographs: pixels a side
     test_share: float = .2 # photographs without a test folder: of each class
     def __post_init__(self):
@@ -54,8 +54,7 @@ class Config:
         for kind, names, valid in (('encoder', self.encoders, ENCODERS), ('rank type', self.rank_types, RANK_TYPES), ('prune type', self.prune_types, PRUNE_TYPES), ('regime', self.regimes, REGIMES)):
             if not names: raise UserError(f'There is no {kind}. Give at least one of {", ".join(valid)}.')
             for n in names: find_encoder(n) if kind == 'encoder' else check_name(kind, n, valid)
-        weighty = [e for e in self.encoders if takes_weights(e)]
-        if self.weights and len(weighty) != 1: raise UserError(f'weights is {self.weights!r}, one file, but {" and ".join(weighty) + " take weights: ask for one of them" if weighty else " and ".join(self.encoders) + " takes no weights: leave it out"}.')
+        if self.weights and not any(map(takes_weights, self.encoders)): raise UserError(f'encoder {self.encoders[0]!r} takes no weights. Leave them out, or choose another encoder.')
         if not self.ratios: raise UserError('There is no ratio. Give at least one, for example 50.')
         for r in self.ratios:
             if not 0 < check_range('ratio', r, 0, 1): raise UserError('ratio is 0: a model needs images to train on. Keep more.')
@@ -63,8 +62,6 @@ class Config:
         check_range('eps', self.eps, 0, 2)
         if not 0 < check_range('holdout', self.holdout, 0, .9): raise UserError('holdout is 0: some training images must be set aside to choose on. Give for example 0.1.')
         self.recipe
-    def weights_of(self, encoder: str) -> str | None: # the file, for the encoder that it is meant for
-        return self.weights if takes_weights(encoder) else None
     @property
     def facts(self) -> dict[str, Any]: # what results depend on
         return {k: v for k, v in asdict(self).items() if k not in ('size', 'test_share') or is_photos(self.dataset)}
@@ -369,7 +366,7 @@ def write_page(
     with atomic_write(path) as tmp: tmp.write_text(page, encoding='utf-8')
     return Path(path)
 
-# %% ../nbs/08_reports.ipynb #cfe7caf8
+# %% ../nbs/08_reports.ipynb #e9b0cdbd
 STAGES = {'E1': 'E1_cosine_similarity', 'E2': 'E2_pruning_performance', 'report': 'report'} # notebooks by stage
 
 OUTPUTS = {'E1': ('figures/e1_facts.json', 'deduplicated.parquet'), 'E2': ('results.parquet', 'summary.csv', 'figures/e2_accuracy.svg'), 'report': ('index.html',)} # without them a stage is not done
@@ -408,7 +405,7 @@ def make_report(
     if fresh: # results that came with a clone are made anew
         for old in ('results.parquet', 'curves.parquet'): (out/old).unlink(missing_ok=True)
     for encoder in config.encoders: # in this process, where their progress is seen best
-        if encoder != 'pixels': say(f'embedding {images.name} with {encoder}'); embed(images, encoder, weights=config.weights_of(encoder))
+        if encoder not in ('pixels', 'copies'): say(f'embedding {images.name} with {encoder}'); embed(images, encoder, weights=config.weights if takes_weights(encoder) else None)
     same = True # is all of it as it was?
     for stage in stages:
         source, everything = experiment(STAGES[stage]), {**asdict(config), 'out': str(out), 'command': command_of(verb, config, out)}

@@ -350,7 +350,7 @@ def unit_or_why(
     if length == 0: return None, 'the encoder gave only zeros for it, which has no direction (a black image?)'
     return x / length, ''
 
-# %% ../nbs/01b_scanning.ipynb #1082d655
+# %% ../nbs/01b_scanning.ipynb #7e3c0f8e
 PIECE, SECONDS = 2048, 5. # images and seconds after which a piece is written
 
 def look_and_encode(
@@ -400,7 +400,7 @@ def scan(
     from semdedup.embeddings import get_encoder
     from semdedup.photos import open_photos
     photos = open_photos(photos)
-    enc = get_encoder(encoder, typical_side(photos), weights=weights, device=device, size=None if encoder == 'pixels' else size)
+    enc = get_encoder(encoder, typical_side(photos) if isinstance(encoder, str) else 0, weights=weights, device=device, size=None if encoder == 'pixels' else size)
     side = check_range('size', size or getattr(enc, 'size', None) or (32 if encoder == 'pixels' else 224), 1, 4096, whole=True)
     config = {'encoder': enc.config or {'encoder': enc.name}, 'side': side, 'max_pixels': max_pixels(), 'version': VERSION}
     marks = [i.to_bytes(16, 'big') for i in range(len(photos))] if photos.fingerprints is None else [bytes(f) for f in photos.fingerprints]

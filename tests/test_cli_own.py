@@ -103,7 +103,7 @@ def test_a_sweep_on_labelled_photographs(folder):
     ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'), ('leaks digits:train digits:tset', 'tset'), ('leaks photos photos --eps -1', 'eps is -1'),
     ('prune photos --ratio 0', 'ratio is 0'), ('prune photos --ratio 101', 'ratio is 101'), ('prune photos --rank-type cosim', "Did you mean 'cossim'?"), ('prune photos --ratio 5 --floor 50% --encoder pixels --n-clusters 2', 'are kept'),
     ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'), ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', '--ratio cannot be read: it must be a number'),
-    ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"), ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'), ('report --dataset digits --encoder efficientnet-lite0,vgg16 --weights x.pth', 'ask for one of them'), ('report photos --test-share 0', 'test_share is 0'),
+    ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"), ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'), ('report --dataset digits --encoder pixels,copies --weights x.pth', 'takes no weights'), ('report photos --test-share 0', 'test_share is 0'),
 ])
 def test_mistakes_are_answered_in_one_sentence(folder, args, says):
     before = contents(folder)

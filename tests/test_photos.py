@@ -323,3 +323,21 @@ def test_a_file_is_no_code(tmp_path):
     made = [printable(n) for n in names]
     assert len(set(made)) == len(names)
     for m in made: m.encode('utf-8')
+
+# Back to what one trains on
+
+def test_a_selection_finds_its_images_again(tmp_path):
+    "In an ImageFolder that knows other files, in a Hugging Face data set, and in a list."
+    from torchvision.datasets import ImageFolder
+    from semdedup import kmeans, prune, rank
+    write(tmp_path, {f'{c}/{i}.{e}': LOSSLESS['png'] for c in 'ab' for i, e in enumerate(['png', 'gif', 'jpg', 'png'])})
+    photos, own = open_photos(tmp_path), ImageFolder(str(tmp_path))
+    assert (len(photos), len(own)) == (8, 6)                           # ImageFolder takes no GIF
+    groups = kmeans(np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32), 2)
+    picked = prune(groups, rank(groups), ratio=.5)
+    picked.table['id'] = photos.ids
+    subset = picked.subset(own)
+    assert [os.path.relpath(own.samples[i][0], tmp_path) for i in subset.indices] == [i for i in photos.ids[picked.keep] if not i.endswith('gif')]
+    assert picked.subset(list(range(8))).indices == picked.keep.tolist()
+    datasets = pytest.importorskip('datasets')
+    assert picked.subset(datasets.Dataset.from_dict({'n': range(8)}))['n'][:] == picked.keep.tolist()
