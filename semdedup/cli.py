@@ -74,14 +74,14 @@ def model_for(
     "The original's choice: its CNN for colour images, its MLP for grey ones."
     return model or ('cnn' if images.train.images.shape[1] == 3 else 'mlp')
 
-# %% ../nbs/09_cli.ipynb #917f9fd8
+# %% ../nbs/09_cli.ipynb #ba87d990
 Dataset = Annotated[str, typer.Option(help='fmnist-mini (comes along), digits, mnist, fmnist, cifar10, or the path of an .npz. SEMDEDUP_DATA names a folder that has them.')]
-Weights = Annotated[Optional[str], typer.Option(help='A .safetensors or .pth file with the weights of vgg16.')]
+Weights = Annotated[Optional[str], typer.Option(help='A .safetensors or .pth file with the weights of the encoder.')]
 NClusters = Annotated[int, typer.Option(help='Clusters of k-means.')]
 ModelName = Annotated[Optional[str], typer.Option('--model', help='mlp or cnn; the original\'s choice for grey and for colour images if not given.')]
 Epochs = Annotated[int, typer.Option(help='Passes over the images that are kept.')]
 
-# %% ../nbs/09_cli.ipynb #952833f0
+# %% ../nbs/09_cli.ipynb #e859c0d2
 def default_folder(config: dict) -> Path:
     "Where a run goes if nothing is said: a folder named by what it is."
     from semdedup.core import digest
@@ -97,7 +97,7 @@ def run(
     prune_type: Annotated[str, typer.Option(help='common, diverse, stratified or systematic.')] = 'diverse',
     eps: Annotated[Optional[float], typer.Option(help='Instead of a ratio: remove near-duplicates, cosine similarity of at least 1 - eps.')] = None,
     rule: Annotated[str, typer.Option(help='With --eps: cover or semdedup.')] = 'cover',
-    encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16 or efficientnet-lite0 (R2).')] = 'pixels',
+    encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16, efficientnet-lite0, resnet18, resnet50, clip, dino, torchvision:NAME or timm:NAME (R2), or copies.')] = 'pixels',
     weights: Weights = None,
     model: ModelName = None,
     epochs: Epochs = 30,
@@ -126,7 +126,7 @@ def run(
     recipe = Recipe(model_for(model, images), epochs)
     check_training(images, recipe, regime)
     check_seed(seed)
-    x = embed(images, encoder, weights=weights if encoder == 'vgg16' else None)
+    x = embed(images, encoder, weights=weights)
     groups = kmeans(x, n_clusters, seed=seed)
     picked = prune(groups, rank(groups, rank_type, seed), keep, prune_type, seed) if eps is None else deduplicate(x, eps, rule, groups=groups, seed=seed)
     config = dict(dataset=dataset, encoder=encoder, name=picked.config['name'], selection=picked.config, model=recipe.model, epochs=epochs, regime=regime, seeds=seeds)
