@@ -9,10 +9,10 @@ __all__ = ['NAMES', 'MODULES']
 # %% ../nbs/10_init.ipynb #af86b9b3
 import importlib
 
-# %% ../nbs/10_init.ipynb #f0173058
-NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
-         'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'UserError': 'core'} # public name → module
-MODULES = ('core', 'datasets', 'embeddings', 'vectors', 'clustering', 'ranking', 'pairwise', 'comparison', 'pruning', 'training', 'selections', 'plots', 'reports', 'cli')
+# %% ../nbs/10_init.ipynb #28b02e40
+NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'open_photos': 'photos', 'Photos': 'photos', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'scan': 'scanning', 'Scanned': 'scanning', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
+         'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'dedup': 'own', 'leaks': 'own', 'Found': 'own', 'Leaks': 'own', 'suggest_eps': 'own', 'UserError': 'core'} # public name → module
+MODULES = ('core', 'datasets', 'photos', 'labelled', 'copies', 'embeddings', 'vectors', 'scanning', 'clustering', 'ranking', 'pairwise', 'comparison', 'pruning', 'training', 'selections', 'plots', 'reports', 'own', 'gallery', 'cli')
 
 def __getattr__(name: str):
     "Import a public name, or a module of the package, when it is asked for."

@@ -1,0 +1,133 @@
+"""The commands for own images: what they write, what they say, what they refuse."""
+import json, os, shutil
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from test_cli import command, contents, is_one_sentence, is_refused
+
+TILES = [Image.fromarray(np.ascontiguousarray(im[y:y + 140, x:x + 140])) for im in load_sample_images().images for y in (0, 142, 284) for x in (0, 142, 284, 426)]
+
+@pytest.fixture(scope='module')
+def album(tmp_path_factory):
+    "Two classes of twelve pictures, of which four are there twice, and a broken file."
+    folder = tmp_path_factory.mktemp('cli')/'photos'
+    for n, im in enumerate(TILES):
+        (folder/'ab'[n % 2]).mkdir(parents=True, exist_ok=True); im.save(folder/'ab'[n % 2]/f'{n}.png')
+        if n % 6 == 5: im.save(folder/'ab'[n % 2]/f'{n}-again.jpg', quality=90)
+    (folder/'a'/'broken.jpg').write_bytes(b'')
+    return folder
+
+@pytest.fixture
+def folder(tmp_path, album):
+    "A folder to work in, with the album in it."
+    (tmp_path/'work').mkdir(); shutil.copytree(album, tmp_path/'work'/'photos')
+    return tmp_path/'work'
+
+def run(folder, *args, **kwargs):
+    code, out, err = command(folder, *args, **kwargs)
+    assert code == 0, err
+    return out, err
+def manifest(folder, name='manifest'): return pd.read_parquet(folder/f'{name}.parquet')
+def files(folder): return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file())
+
+def test_dedup_and_nothing_is_deleted(folder):
+    before = contents(folder)
+    out, err = run(folder, 'dedup', 'photos', '--eps', '.5')
+    assert files(folder/'photos-deduped') == ['config.json', 'index.html', 'manifest.parquet'] and {k: v for k, v in contents(folder).items() if not k.startswith('photos-deduped')} == before
+    t = manifest(folder/'photos-deduped')
+    assert len(t) == 29 and t['kept'].sum() == 24 and '4: 0 the same file, 0 the same pixels, 4 near-copies' in out and '1 cannot be read' in out
+
+def test_a_suggested_threshold_is_said(folder):
+    _, err = run(folder, 'dedup', 'photos', '--out', 'out')
+    assert 'is suggested' in err and json.loads((folder/'out'/'config.json').read_text())['suggested']
+
+def test_lists_are_for_pipes(folder):
+    out, _ = run(folder, 'dedup', 'photos', '--eps', '.5', '--list', '--out', 'out')
+    t = manifest(folder/'out')
+    assert [os.path.relpath(p, folder/'photos').replace(os.sep, '/') for p in out.splitlines()] == t['id'][t['kept']].tolist() and all((folder/p).exists() for p in out.splitlines())
+
+@pytest.mark.parametrize('flag', ['--copy', '--link', '--symlink'])
+def test_a_folder_of_what_stays_and_csv(folder, flag):
+    for _ in range(2): run(folder, 'dedup', 'photos', '--eps', '.5', flag, '--csv', '--out', 'out')
+    t = manifest(folder/'out')
+    assert files(folder/'out'/'images') == sorted(t['id'][t['kept']]) and len(pd.read_csv(folder/'out'/'manifest.csv')) == 29
+
+def test_another_eps_in_the_same_folder(folder):
+    "Tables and page are made anew; images of another selection are in the way."
+    run(folder, 'dedup', 'photos', '--eps', '.5', '--csv', '--out', 'out'); run(folder, 'dedup', 'photos', '--eps', '0', '--out', 'out')
+    assert manifest(folder/'out')['kept'].sum() == 28 and not (folder/'out'/'manifest.csv').exists()
+
+@pytest.mark.parametrize('target, kept', [('50%', 15), ('10', 10)])
+def test_targets(folder, target, kept):
+    run(folder, 'dedup', 'photos', '--target', target, '--out', 'out')
+    assert manifest(folder/'out')['kept'].sum() == kept
+
+def test_flags_take_both_dashes(folder):
+    run(folder, 'dedup', 'photos', '--eps', '.5', '--n_clusters', '3', '--label_column', 'x', '--out', 'a')
+    assert manifest(folder/'a')['cluster'].max() == 2
+
+def test_leaks(folder):
+    (folder/'test'/'a').mkdir(parents=True); (folder/'test'/'b').mkdir()
+    TILES[0].resize((99, 99)).save(folder/'test'/'b'/'x.jpg'); Image.effect_noise((140, 140), 90).save(folder/'test'/'a'/'y.png'); Image.effect_noise((100, 140), 90).save(folder/'test'/'a'/'z.png'); TILES[9].save(folder/'test'/'b'/'w.webp', quality=90)
+    out, _ = run(folder, 'leaks', 'photos', 'test', '--eps', '.5', '--csv')
+    t = manifest(folder/'test-leaks', 'leaks').set_index('id')
+    assert sorted(t.index[t['leak']]) == ['b/w.webp', 'b/x.jpg'] and t['duplicate_id']['b/x.jpg'] == 'a/0.png' and len(t) == 4
+    assert [Path(p).name for p in (folder/'test-leaks'/'clean.txt').read_text().splitlines()] == ['y.png', 'z.png'] and '2 of 4 test images' in out and '1 of them with another label' in out
+    out, _ = run(folder, 'leaks', 'photos', 'test', '--eps', '.5', '--list')
+    assert [Path(p).name for p in out.splitlines()] == ['y.png', 'z.png']
+
+def test_leaks_of_a_data_set_by_name(folder):
+    run(folder, 'leaks', 'digits:train', 'digits:test', '--encoder', 'pixels', '--eps', '.001', '--out', 'out')
+    t = manifest(folder/'out', 'leaks')
+    assert len(t) == 360 and list(t)[:8] == ['index', 'id', 'label', 'duplicate_of', 'duplicate_id', 'duplicate_label', 'duplicate_similarity', 'leak'] and (t['duplicate_of'] >= 0).all() and t['duplicate_similarity'].notna().all()
+
+def test_prune(folder):
+    out, _ = run(folder, 'prune', 'photos', '--ratio', '25', '--floor', '25%', '--encoder', 'pixels', '--n-clusters', '3', '--link')
+    t = manifest(folder/'photos-pruned')
+    assert t['kept'].sum() == 7 and t[t['kept']]['label'].value_counts().min() >= 3 and len(files(folder/'photos-pruned'/'images')) == 7 and '2; the fewest stay of' in out
+
+def test_a_run_on_labelled_photographs(folder):
+    out, _ = run(folder, 'run', '--dataset', 'photos', '--encoder', 'pixels', '--size', '16', '--n-clusters', '3', '--ratio', '50', '--epochs', '1', '--out', 'out')
+    assert "Images('photos': 23 train + 5 test, 3×16×16, 2 classes)" in out and len(manifest(folder/'out', 'selection')) == 23
+
+def test_a_sweep_on_labelled_photographs(folder):
+    run(folder, 'sweep', '--dataset', 'photos', '--encoder', 'pixels', '--size', '16', '--n-clusters', '3', '--ratio', '50', '--epochs', '1', '--seeds', '1', '--rank-type', 'cossim', '--prune-type', 'common', '--holdout', '.2', '--out', 'out')
+    assert (folder/'out'/'index.html').exists() and json.loads((folder/'out'/'config.json').read_text())['size'] == 16
+
+@pytest.mark.parametrize('args, says', [
+    ('dedup nowhere', 'nowhere'), ('dedup photos --keep bigest', "Did you mean 'largest'?"), ('dedup photos --eps 3', 'eps is 3'), ('dedup photos --eps .1 --target 50%', 'give one of them'),
+    ('dedup photos --target lots', "target is 'lots'"), ('dedup photos --target 200%', "target is '200%'"), ('dedup photos --target 0', 'target is 0'), ('dedup photos --copy --link', 'Choose one'),
+    ('dedup photos --encoder copied', "Did you mean 'copies'?"), ('dedup photos --rule covers', "Did you mean 'cover'?"), ('dedup photos --out photos/new', 'lies in photos'), ('dedup photos --out photos', 'lies in photos'),
+    ('dedup photos --labels cats', 'labels'), ('dedup photos --eps abc', '--eps cannot be read: it must be a number'), ('dedup photos --n-clusters 99', 'n_clusters is 99'), ('dedup', "Missing argument 'PATH'"),
+    ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'), ('leaks digits:train digits:tset', 'tset'), ('leaks photos photos --eps -1', 'eps is -1'),
+    ('prune photos --ratio 0', 'ratio is 0'), ('prune photos --ratio 101', 'ratio is 101'), ('prune photos --rank-type cosim', "Did you mean 'cossim'?"), ('prune photos --ratio 5 --floor 50% --encoder pixels --n-clusters 2', 'are kept'),
+    ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'), ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', '--ratio cannot be read: it must be a number'),
+    ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"), ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'), ('report --dataset digits --encoder pixels,copies --weights x.pth', 'takes no weights'), ('report photos --test-share 0', 'test_share is 0'),
+])
+def test_mistakes_are_answered_in_one_sentence(folder, args, says):
+    before = contents(folder)
+    code, out, err = command(folder, *args.split())
+    assert (code, out) == (2, '') and err.splitlines()[-1].startswith('semdedup: ') and says in err.splitlines()[-1] and 'Traceback' not in err, err
+    assert contents(folder) == before, 'something was written'
+
+@pytest.mark.parametrize('args', ['dedup photos', 'leaks photos photos', 'prune photos --encoder pixels --n-clusters 2'])
+def test_a_folder_of_somebody_else_is_refused(folder, args):
+    (folder/'out').mkdir(); (folder/'out'/'thesis.txt').write_text('mine')
+    is_refused(folder, *args.split(), '--out', 'out', says="such as 'thesis.txt'")
+
+def test_names_in_any_encoding(folder):
+    "A name that is no UTF-8, one that would be code, one with a line break: listed, copied, shown."
+    if os.name != 'posix': pytest.skip('names are text here')
+    try: Path(os.fsdecode(bytes(folder/'photos'/'a') + b'/caf\xe9.png')).write_bytes((folder/'photos'/'a'/'0.png').read_bytes())
+    except OSError: pytest.skip('the file system wants UTF-8')
+    shutil.copy(folder/'photos'/'a'/'2.png', folder/'photos'/'a'/'<img src=x onerror=alert(1)>.png'); TILES[4].rotate(180).save(folder/'photos'/'a'/'two\nlines.png')
+    out, _ = run(folder, 'dedup', 'photos', '--eps', '.5', '--keep', 'random', '--copy', '--csv', '--out', 'out')
+    t = manifest(folder/'out')
+    assert len(list((folder/'out'/'images').rglob('*.*'))) == t['kept'].sum() and t['id'].str.contains(r'caf\\xe9').any()
+    assert '<img src=x' not in (folder/'out'/'index.html').read_text(encoding='utf-8')
+
+@pytest.mark.parametrize('verb', ['dedup', 'leaks', 'prune'])
+def test_help_teaches(folder, verb):
+    code, out, err = command(folder, verb, '--help', env={'COLUMNS': '150'})
+    assert (code, err) == (0, '') and 'Examples' in out and f'semdedup {verb} ' in out

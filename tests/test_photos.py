@@ -1,0 +1,343 @@
+"""Images of every kind, from every kind of source: right, or reported with a reason."""
+import io, json, os, pickle, shutil, struct, subprocess, sys, tarfile, zlib
+from pathlib import Path
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
+from PIL import Image, ImageCms, ImageDraw
+from semdedup import UserError, load_images, open_photos
+from semdedup.photos import MAX_BYTES, Unreadable, decode, printable
+
+def scene(size=(60, 40)):
+    "Blue, with a red corner at the top left."
+    im = Image.new('RGB', size, (30, 120, 200))
+    ImageDraw.Draw(im).rectangle((0, 0, size[0] // 3, size[1] // 2), fill=(220, 30, 30))
+    return im
+
+def encoded(im, format='PNG', **kwargs):
+    out = io.BytesIO(); im.save(out, format, **kwargs)
+    return out.getvalue()
+
+PIXELS = np.asarray(scene()).transpose(2, 0, 1)
+GREY = np.asarray(scene().convert('L'))
+
+def write(folder, files):
+    for name, content in files.items():
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        (folder/name).write_bytes(content)
+    return folder
+
+# One picture
+
+def transparent():
+    im = scene().convert('RGBA'); im.putpixel((0, 0), (0, 0, 0, 0))
+    return im
+
+def palette_with_transparency(colour):
+    im = Image.new('P', (2, 1)); im.putpalette([9, 9, 9, 220, 30, 30]); im.putpixel((1, 0), 1)
+    return encoded(im, transparency=colour)
+
+def animation(format):
+    frames = [scene(), Image.new('RGB', (60, 40))]
+    return encoded(frames[0], format, save_all=True, append_images=frames[1:], **({'lossless': True} if format == 'WEBP' else {}))
+
+LOSSLESS = {'png': encoded(scene()), 'bmp': encoded(scene(), 'BMP'), 'tiff': encoded(scene(), 'TIFF'), 'tiff lzw': encoded(scene(), 'TIFF', compression='tiff_lzw'),
+            'webp': encoded(scene(), 'WEBP', lossless=True), 'gif': encoded(scene(), 'GIF'), 'palette': encoded(scene().quantize()), 'ppm': encoded(scene(), 'PPM'),
+            'interlaced': encoded(scene(), optimize=True), 'animated png': animation('PNG'), 'animated webp': animation('WEBP'), 'animated gif': animation('GIF'),
+            'pages': encoded(scene(), 'TIFF', save_all=True, append_images=[Image.new('RGB', (5, 5))]), 'opaque': encoded(scene().convert('RGBA'))}
+LOSSY = {'jpeg': encoded(scene(), 'JPEG', quality=95), 'progressive': encoded(scene(), 'JPEG', quality=95, progressive=True), 'cmyk jpeg': encoded(scene().convert('CMYK'), 'JPEG', quality=95),
+         'cmyk tiff': encoded(scene().convert('CMYK'), 'TIFF'), 'ycbcr tiff': encoded(scene().convert('YCbCr'), 'TIFF'), 'webp': encoded(scene(), 'WEBP', quality=95),
+         'lab tiff': encoded(ImageCms.profileToProfile(scene(), ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB'), outputMode='LAB'), 'TIFF')}
+
+@pytest.mark.parametrize('data', LOSSLESS.values(), ids=LOSSLESS)
+def test_pixels_of_lossless_kinds(data): np.testing.assert_array_equal(decode(data), PIXELS)
+
+@pytest.mark.parametrize('data', LOSSY.values(), ids=LOSSY)
+def test_pixels_of_lossy_kinds(data): assert np.abs(decode(data)[:, ::4, 3::4].astype(int) - PIXELS[:, ::4, 3::4]).mean() < 6
+
+@pytest.mark.parametrize('data, want', [
+    (encoded(Image.fromarray(GREY.astype(np.uint16) * 257)), GREY), (encoded(Image.fromarray(GREY.astype(np.uint16) * 257), 'TIFF'), GREY), (encoded(Image.fromarray(GREY.astype(np.int32) * 257), 'TIFF'), GREY),
+    (encoded(Image.fromarray(GREY / np.float32(255)), 'TIFF'), GREY), (encoded(Image.fromarray(GREY)), GREY), (encoded(Image.fromarray(GREY >= 128)), (GREY >= 128) * 255), (encoded(Image.fromarray(GREY), 'JPEG2000'), GREY)],
+    ids=['16 bits png', '16 bits tiff', '32 bits', 'float', 'grey', 'black and white', 'jpeg 2000'])
+def test_grey_of_any_depth(data, want):
+    for channel in decode(data): np.testing.assert_array_equal(channel, want)
+
+def test_what_is_transparent_is_white():
+    got = decode(encoded(transparent()))
+    np.testing.assert_array_equal(got[:, 0, 0], [255] * 3); np.testing.assert_array_equal(got[:, 0, 1:], PIXELS[:, 0, 1:])
+    np.testing.assert_array_equal(decode(palette_with_transparency(0))[:, 0], [[255, 220], [255, 30], [255, 30]])
+    np.testing.assert_array_equal(decode(palette_with_transparency(b'\x80\xff'))[0, 0], [132, 220])                 # half of 9, half of white
+    np.testing.assert_array_equal(decode(encoded(transparent().convert('LA')))[:, 0, 0], [255] * 3)
+    np.testing.assert_array_equal(decode(encoded(Image.new('RGB', (1, 1), (1, 2, 3)), transparency=(1, 2, 3)))[:, 0, 0], [255] * 3)
+
+def test_a_camera_s_damaged_exif_does_no_harm():
+    exif = Image.Exif(); exif[0x0112] = 6
+    whole = encoded(scene(), 'JPEG', exif=exif)
+    assert decode(whole).shape == (3, 60, 40)
+    at = whole.index(b'Exif') + 12
+    assert decode(whole[:at] + b'\xff' * 8 + whole[at + 8:]).shape == (3, 40, 60)
+    exif[0x0112] = 99
+    assert decode(encoded(scene(), 'JPEG', exif=exif)).shape == (3, 40, 60)
+
+def png_header(w, h):
+    "A PNG of so many pixels that holds none."
+    chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
+
+BROKEN = {'empty': (b'', 'the file is empty'), 'a web page': (b'<!DOCTYPE html>', 'not an image'), 'zeros': (bytes(1000), 'not an image'), 'a bomb': (png_header(60_000, 60_000), '60,000 × 60,000 pixels are more than the limit'),
+          'no size': (png_header(0, 0), None), 'header only': (LOSSY['jpeg'][:20], None), 'postscript': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not an image'), 'heic': (b'\0\0\0\x18ftypheic' + bytes(40), 'convert it to JPEG')}
+BROKEN |= {f'half of {k}': (v[:len(v) // 2], None) for k, v in {**LOSSLESS, **LOSSY}.items() if 'pages' not in k and 'animated' not in k}
+
+@pytest.mark.parametrize('data, says', BROKEN.values(), ids=BROKEN)
+def test_what_is_broken_says_why(data, says):
+    with pytest.raises(Unreadable, match=says) as e: decode(data)
+    assert 0 < len(e.value.reason) < 250 and '\n' not in e.value.reason and ' at 0x' not in e.value.reason
+    with pytest.raises(Unreadable) as again: decode(data)
+    assert again.value.reason == e.value.reason
+
+def test_random_damage_never_raises_anything_else():
+    rng = np.random.default_rng(0)
+    for data in [*LOSSLESS.values(), *LOSSY.values()] * 3:
+        hurt = bytearray(data)
+        for at in rng.integers(0, len(data), 4): hurt[at] = rng.integers(256)
+        try: assert decode(bytes(hurt), 16).shape == (3, 16, 16)
+        except Unreadable as e: assert e.reason
+
+def test_the_limit_can_be_set_and_pillow_is_left_as_it_was(monkeypatch):
+    before = Image.MAX_IMAGE_PIXELS
+    for limit, fits in ('2400', True), ('2399', False):
+        monkeypatch.setenv('SEMDEDUP_MAX_PIXELS', limit)
+        if fits: decode(LOSSLESS['png'])
+        else:
+            with pytest.raises(Unreadable, match='2,399'): decode(LOSSLESS['png'])
+    monkeypatch.setenv('SEMDEDUP_MAX_PIXELS', 'many')
+    with pytest.raises(UserError, match="SEMDEDUP_MAX_PIXELS is 'many'"): decode(LOSSLESS['png'])
+    assert Image.MAX_IMAGE_PIXELS == before
+
+# Folders
+
+NAMES = ['Köln.png', '東京/日本 語.png', 'עברית.png', '🐈.png', '<img src=x onerror=alert(1)>.png', 'a b\tc.png', 'new\nline.png', '"quoted".png', "it's.png", '%20.png', 'UPPER.PNG', 'back\\slash.png', '-rf.png', '$(x).png', 'é.png', 'e\u0301.png', 'x' * 200 + '.png']
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows allows few of these names')
+def test_names_in_any_script(tmp_path):
+    write(tmp_path, {n: LOSSLESS['png'] for n in NAMES})
+    photos = open_photos(tmp_path)
+    assert sorted(photos.ids) == sorted(n.replace('\\', '\\\\') for n in NAMES)
+    for i in range(len(photos)): assert photos.read(i) == LOSSLESS['png'] and photos.path(i).exists()
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems refuse such names')
+def test_names_in_no_encoding_survive_into_a_table(tmp_path):
+    write(tmp_path, {os.fsdecode(name): LOSSLESS['png'] for name in (b'caf\xe9.png', b'\xff\xfe/\x80.png', b'caf\\xe9.png')})
+    photos = open_photos(tmp_path)
+    assert set(photos.ids) == {r'caf\xe9.png', r'\xff\xfe/\x80.png', r'caf\\xe9.png'}
+    pq.write_table(pa.table({'id': list(photos.ids)}), tmp_path/'ids.parquet')
+    assert pq.read_table(tmp_path/'ids.parquet')['id'].to_pylist() == list(photos.ids)
+    for i in range(3): assert photos.read(i) == LOSSLESS['png']
+    assert open_photos([photos.path(0)]).read(0) == LOSSLESS['png']
+
+def test_what_is_no_image_is_counted(tmp_path):
+    write(tmp_path, {'a.png': LOSSLESS['png'], 'notes.txt': b'x', 'more.TXT': b'', 'README': b'', '.hidden.png': LOSSLESS['png'], '.git/x.png': LOSSLESS['png'], '__MACOSX/._a.png': b'x', 'raw.cr2': LOSSLESS['tiff'],
+                     'without': LOSSY['jpeg'], 'photo.jpg~': LOSSY['jpeg'], 'wrong.png': LOSSY['jpeg'], 'text.jpg': b'hello', 'empty.gif': b''})
+    photos = open_photos(tmp_path)
+    assert list(photos.ids) == ['a.png', 'empty.gif', 'photo.jpg~', 'text.jpg', 'without', 'wrong.png']
+    assert photos.skipped == {'.txt': 2, 'without ending': 1, 'hidden': 3, '.cr2': 1}
+
+@pytest.mark.skipif(os.name == 'nt', reason='links need rights on Windows')
+def test_links_pipes_and_loops(tmp_path):
+    folder = write(tmp_path/'photos', {'a/1.png': LOSSLESS['png'], 'b/2.png': LOSSLESS['bmp']})
+    write(tmp_path/'elsewhere', {'3.png': LOSSLESS['png'], 'c/4.png': LOSSLESS['png']})
+    for link, target in {'a/same.png': '1.png', 'a/up': '..', 'loop.png': 'loop.png', 'other.png': '../elsewhere/3.png', 'gone.png': 'nowhere', 'c': '../elsewhere/c', 'c again': '../elsewhere/c', 'b/deep': '../a'}.items(): (folder/link).symlink_to(target)
+    os.mkfifo(folder/'pipe.png'); os.mkfifo(folder/'pipe'); (folder/'pipe link.png').symlink_to('pipe')
+    photos = open_photos(folder)
+    assert list(photos.ids) == ['gone.png', 'loop.png', 'other.png', 'pipe link.png', 'a/1.png', 'b/2.png', 'c/4.png']
+    assert photos.skipped == {'links to images that are in the list': 1, 'links to folders that are read anyway': 3, 'neither file nor folder': 2}
+    for name, says in {'gone.png': 'No such file', 'loop.png': '.', 'pipe link.png': 'not a file'}.items():
+        with pytest.raises(Unreadable, match=says): photos.read(list(photos.ids).index(name))
+
+@pytest.mark.skipif(os.name == 'nt' or not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may read everything')
+def test_what_may_not_be_read(tmp_path):
+    write(tmp_path, {'a.png': LOSSLESS['png'], 'b.png': LOSSLESS['png'], 'locked/c.png': LOSSLESS['png']})
+    (tmp_path/'b.png').chmod(0); (tmp_path/'locked').chmod(0)
+    try:
+        photos = open_photos(tmp_path)
+        assert list(photos.ids) == ['a.png', 'b.png'] and photos.skipped == {'folder locked: Permission denied': 1}
+        with pytest.raises(Unreadable, match='Permission denied'): photos.read(1)
+    finally: (tmp_path/'locked').chmod(0o700)
+
+def test_a_file_that_goes_or_grows_is_unreadable(tmp_path):
+    photos = open_photos(write(tmp_path, {'a.png': LOSSLESS['png'], 'b.png': LOSSLESS['png']}))
+    (tmp_path/'a.png').unlink()
+    with open(tmp_path/'b.png', 'r+b') as f: f.truncate(MAX_BYTES + 1)                                             # sparse
+    with pytest.raises(Unreadable, match='No such file'): photos.read(0)
+    with pytest.raises(Unreadable, match='more than the limit'): photos.read(1)
+
+@pytest.mark.parametrize('names, classes', [
+    (['cats/1', 'cats/2', 'dogs/1', 'dogs/2'], ['cats', 'dogs']), (['train/cats/1', 'train/cats/2', 'test/dogs/1', 'test/dogs/2'], ['cats', 'dogs']), (['1', 'cats/2', 'cats/3', 'dogs/1', 'dogs/4'], []),
+    (['2019/may/1', '2019/may/2', '2020/1', '2020/2'], []), (['a/1', 'b/1', 'c/1'], []), (['cats/1', 'cats/2'], []), (['1', '2'], [])])
+def test_class_folders_or_just_folders(tmp_path, names, classes):
+    photos = open_photos(write(tmp_path, {f'{n}.png': LOSSLESS['png'] for n in names}))
+    assert photos.classes == classes and (photos.labels is None) == (classes == [])
+    assert open_photos(tmp_path, labels='none').labels is None
+    if any('/' in n for n in names): assert len(open_photos(tmp_path, labels='folders').classes) >= 1
+
+def test_the_order_is_that_of_image_folder(tmp_path):
+    from torchvision.datasets import ImageFolder
+    write(tmp_path, {n: LOSSLESS['png'] for n in ('a/z.png', 'a/sub/a.png', 'a/sub-b/c.png', 'a-b/1.png', 'a-b/10.png', 'a-b/2.png', 'B/1.png')})
+    own = ImageFolder(str(tmp_path))
+    photos = open_photos(tmp_path, labels='folders')
+    assert [str(photos.path(i)) for i in range(len(photos))] == [p for p, _ in own.samples]
+    assert list(photos.labels) == own.targets and photos.classes == own.classes
+
+def test_a_split_is_a_folder_below(tmp_path):
+    write(tmp_path, {f'{s}/{c}/{i}.png': LOSSLESS['png'] for s in ('train', 'test') for c in 'ab' for i in range(2)})
+    assert list(open_photos(f'{tmp_path}:test').ids) == ['a/0.png', 'a/1.png', 'b/0.png', 'b/1.png'] and len(open_photos(tmp_path, split='train')) == 4
+    with pytest.raises(UserError, match="no folder 'val'"): open_photos(f'{tmp_path}:val')
+
+def test_the_digest_follows_every_change(tmp_path):
+    write(tmp_path, {'a.bmp': LOSSLESS['bmp'], 'b.bmp': LOSSLESS['bmp']})
+    def told(change):
+        before = open_photos(tmp_path).digest
+        change()
+        return open_photos(tmp_path).digest != before
+    stat = os.stat(tmp_path/'a.bmp')
+    assert not told(lambda: None)
+    def disguised(): (tmp_path/'a.bmp').write_bytes(encoded(Image.new('RGB', (60, 40)), 'BMP')); os.utime(tmp_path/'a.bmp', ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert told(disguised)                                             # the same size and the same time of the last change
+    assert told(lambda: (tmp_path/'a.bmp').rename(tmp_path/'c.bmp')) and told(lambda: (tmp_path/'b.bmp').unlink())
+
+# Other sources
+
+def write_tar(path, files, mode='w'):
+    with tarfile.open(path, mode) as t:
+        for name, data in files.items():
+            m = tarfile.TarInfo(name); m.size = len(data); t.addfile(m, io.BytesIO(data))
+    return path
+
+def sources(folder):
+    "The same six images with labels, in every kind of source: name → what `open_photos` is given."
+    rng = np.random.default_rng(0)
+    arrays, labels = rng.integers(0, 256, (6, 12, 10, 3)).astype(np.uint8), np.array([0, 1, 0, 1, 1, 0])
+    data = [encoded(Image.fromarray(a)) for a in arrays]
+    names = [f'{"ab"[y]}/{i}.png' for i, y in enumerate(labels)]
+    order = sorted(range(6), key=names.__getitem__)
+    write(folder/'classes', dict(zip(names, data)))
+    table = pa.table({'image': data, 'label': labels})
+    pq.write_table(table, folder/'t.parquet', row_group_size=2)
+    (folder/'tables').mkdir(); (folder/'tars').mkdir()
+    for k in range(2): pq.write_table(table.slice(3 * k, 3), folder/'tables'/f'train-0000{k}-of-00002.parquet')
+    tar = {f'{i}.{e}': d for i in range(6) for e, d in (('png', data[i]), ('cls', str(labels[i]).encode()))}
+    write_tar(folder/'x.tar', tar)
+    for k, some in enumerate([range(0, 6), range(6, 12)]): write_tar(folder/'tars'/f'{k}.tar', {n: tar[n] for n in list(tar)[some.start:some.stop]})
+    np.save(folder/'x.npy', arrays); np.savez(folder/'x.npz', test_images=arrays, test_labels=labels, train_images=arrays[:1], train_labels=labels[:1]); np.savez(folder/'plain.npz', images=arrays, labels=labels)
+    pil = [(Image.fromarray(a), int(y)) for a, y in zip(arrays, labels)]
+    images = load_images('digits'); images.test.images, images.test.labels = arrays.transpose(0, 3, 1, 2), labels
+    return arrays, labels, order, {'folder': folder/'classes', 'paths': [folder/'classes'/n for n in names], 'parquet': folder/'t.parquet', 'parquets': folder/'tables', 'split of parquets': f'{folder/"tables"}:train', 'tar': folder/'x.tar', 'tars': folder/'tars',
+            'npy': folder/'x.npy', 'npz': f'{folder/"x.npz"}:test', 'plain npz': folder/'plain.npz', 'array': arrays, 'items': pil, 'split': images.test, 'images': images}
+
+KINDS = ['folder', 'paths', 'parquet', 'parquets', 'split of parquets', 'tar', 'tars', 'npy', 'npz', 'plain npz', 'array', 'items', 'split', 'images']
+
+@pytest.fixture(scope='module')
+def same(tmp_path_factory): return sources(tmp_path_factory.mktemp('sources'))
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_same_images_from_everywhere(same, kind):
+    arrays, labels, order, all_sources = same
+    photos = open_photos(all_sources[kind], split='test' if kind == 'images' else None)
+    rows = order if kind == 'folder' else range(6)
+    assert len(photos) == 6 and len(set(photos.ids)) == 6
+    for k, i in enumerate(rows): np.testing.assert_array_equal(decode(photos.read(k)).transpose(1, 2, 0), arrays[i])
+    if kind not in ('paths', 'npy', 'array', 'items'): np.testing.assert_array_equal(photos.labels, labels[list(rows)])
+    travelled = pickle.loads(pickle.dumps(photos.take([4, 1])))
+    for k, i in enumerate([4, 1]): np.testing.assert_array_equal(decode(travelled.read(k)), decode(photos.read(i)))
+    assert (photos.fingerprints is None) == (kind == 'items')
+    if kind != 'items': assert len({bytes(f) for f in photos.fingerprints}) == 6
+
+def test_labels_of_ones_own(same):
+    photos = open_photos(same[3]['array'], labels=['x', 'y', 'x', 'x', 'x', None])
+    assert list(photos.labels) == [0, 1, 0, 0, 0, -1] and photos.classes == ['x', 'y']
+    with pytest.raises(UserError, match='2 labels for 6 images'): open_photos(same[3]['array'], labels=[0, 1])
+
+def test_a_dataset_that_raises_is_reported_image_by_image():
+    class Moody:
+        targets = [0, 1, 0]
+        def __len__(self): return 3
+        def __getitem__(self, i): return [lambda: 1 / 0, lambda: (None, 1), lambda: (scene(), 0)][i]()
+    photos = open_photos(Moody(), column=0)
+    for i, says in (0, 'ZeroDivisionError: division by zero'), (1, 'there is no image'):
+        with pytest.raises(Unreadable, match=says): photos.read(i)
+    np.testing.assert_array_equal(decode(photos.read(2)), PIXELS)
+    assert list(photos.labels) == [0, 1, 0]
+
+def test_labels_in_json_and_damaged_notes(tmp_path):
+    notes = {'a.json': b'{"kind": "cat", "label": 3}', 'b.json': b'{', 'c.cls': b'\xff', 'd.json': b'[1]', 'e.json': b'{"kind": "dog"}'}
+    tar = write_tar(tmp_path/'x.tar', {f'{k}.png': LOSSLESS['png'] for k in 'abcde'} | notes)
+    assert list(open_photos(tar, label_column='kind').labels) == [0, -1, -1, -1, 1] and open_photos(tar, label_column='kind').classes == ['cat', 'dog']
+
+def test_a_compressed_tar_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match='gzip -d'): open_photos(write_tar(tmp_path/'x.tar', {'a.png': LOSSLESS['png']}, 'w:gz'))
+
+WRONG = {'nothing there': (lambda f: f/'nowhere', 'no such file or folder'), 'empty folder': (lambda f: f, 'holds no images'), 'only text': (lambda f: write(f, {'a.txt': b'', 'b.txt': b''}), '2 .txt'), 'a text': (lambda f: write(f, {'a.txt': b'x'})/'a.txt', 'is no folder, image'),
+         'a number': (lambda f: 7, 'no length or no items'), 'nobody': (lambda f: None, 'no length'), 'empty list': (lambda f: [], 'empty'), 'embeddings': (lambda f: np.zeros((4, 9), np.float32), 'look like embeddings'), 'misspelt': (lambda f: 'cifar1:train', 'no data set of that name'),
+         'split of digits': (lambda f: 'digits:val', "no split 'val'"), 'broken parquet': (lambda f: write(f, {'a.parquet': b'PAR1'})/'a.parquet', 'cannot be read as Parquet'), 'broken npy': (lambda f: write(f, {'a.npy': b'x'})/'a.npy', 'plain arrays'),
+         'twice': (lambda f: [write(f, {'a.png': b''})/'a.png', f/'.'/'a.png'], '2 times'), 'empty array': (lambda f: np.zeros((0, 8, 8), np.uint8), 'are empty')}
+
+@pytest.mark.parametrize('make, says', WRONG.values(), ids=WRONG)
+def test_a_wrong_source_is_answered(tmp_path, make, says):
+    with pytest.raises(UserError, match=says): open_photos(make(tmp_path))
+
+def test_objects_are_not_unpickled(tmp_path):
+    np.save(tmp_path/'x.npy', np.array([{}]), allow_pickle=True)
+    with pytest.raises(UserError, match='plain arrays'): open_photos(tmp_path/'x.npy')
+    np.savez(tmp_path/'x.npz', images=np.array([{}]))
+    with pytest.raises(UserError, match='plain arrays'): open_photos(tmp_path/'x.npz')
+
+def test_parquet_columns_must_be_plain(tmp_path):
+    pq.write_table(pa.table({'a': [LOSSLESS['png']], 'b': [LOSSLESS['bmp']], 'n': [1]}), tmp_path/'x.parquet')
+    with pytest.raises(UserError, match=r'several columns of bytes \(a, b\)'): open_photos(tmp_path/'x.parquet')
+    assert open_photos(tmp_path/'x.parquet', column='b').read(0) == LOSSLESS['bmp']
+    pq.write_table(pa.table({'n': [1]}), tmp_path/'y.parquet')
+    with pytest.raises(UserError, match='no column of bytes'): open_photos(tmp_path/'y.parquet')
+
+def test_a_hugging_face_data_set(tmp_path):
+    datasets = pytest.importorskip('datasets')
+    make = lambda n: datasets.Dataset.from_dict({'picture': [{'bytes': LOSSLESS['png'], 'path': None}] * n, 'kind': [i % 2 for i in range(n)]}, features=datasets.Features({'picture': datasets.Image(), 'kind': datasets.ClassLabel(names=['cat', 'dog'])}))
+    ds = make(5)
+    datasets.DatasetDict(train=ds, test=make(2)).save_to_disk(tmp_path/'dict'); ds.save_to_disk(tmp_path/'one'); ds.to_parquet(tmp_path/'x.parquet')
+    for source in ds, tmp_path/'one', f'{tmp_path/"dict"}:train', tmp_path/'x.parquet':
+        photos = open_photos(source, label_column='kind')
+        assert len(photos) == 5 and photos.read(3) == LOSSLESS['png'] and list(photos.labels) == [0, 1, 0, 1, 0] and photos.classes == ['cat', 'dog']
+        assert pickle.loads(pickle.dumps(photos)).read(0) == LOSSLESS['png']
+    assert open_photos(tmp_path/'one').digest == open_photos(tmp_path/'one').digest != open_photos(f'{tmp_path/"dict"}:test').digest
+    assert len(ds.select(np.array([0, 2]))) == 2                       # positions are those of the data set
+    with pytest.raises(UserError, match='splits train, test'): open_photos(tmp_path/'dict')
+    with pytest.raises(UserError, match="no column 'image'"): open_photos(ds, column='image')
+    with pytest.raises(UserError, match='streamed'): open_photos(ds.to_iterable_dataset())
+    (tmp_path/'one'/'state.json').write_text('{')
+    with pytest.raises(UserError, match='cannot be read as a saved'): open_photos(tmp_path/'one')
+
+def test_without_the_extra_its_name_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'datasets', None)
+    with pytest.raises(UserError, match=r'semdedup\[hf\]'): open_photos(write(tmp_path, {'state.json': b'{}'}))
+
+def test_a_file_is_no_code(tmp_path):
+    "Different names stay different, and none holds what a page or a table cannot."
+    names = [os.fsdecode(bytes([b])) for b in range(1, 256) if b != 47] + ['\\x80', '\\\\', '\ud800']
+    made = [printable(n) for n in names]
+    assert len(set(made)) == len(names)
+    for m in made: m.encode('utf-8')
+
+# Back to what one trains on
+
+def test_a_selection_finds_its_images_again(tmp_path):
+    "In an ImageFolder that knows other files, in a Hugging Face data set, and in a list."
+    from torchvision.datasets import ImageFolder
+    from semdedup import kmeans, prune, rank
+    write(tmp_path, {f'{c}/{i}.{e}': LOSSLESS['png'] for c in 'ab' for i, e in enumerate(['png', 'gif', 'jpg', 'png'])})
+    photos, own = open_photos(tmp_path), ImageFolder(str(tmp_path))
+    assert (len(photos), len(own)) == (8, 6)                           # ImageFolder takes no GIF
+    groups = kmeans(np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32), 2)
+    picked = prune(groups, rank(groups), ratio=.5)
+    picked.table['id'] = photos.ids
+    subset = picked.subset(own)
+    assert [os.path.relpath(own.samples[i][0], tmp_path) for i in subset.indices] == [i for i in photos.ids[picked.keep] if not i.endswith('gif')]
+    assert picked.subset(list(range(8))).indices == picked.keep.tolist()
+    datasets = pytest.importorskip('datasets')
+    assert picked.subset(datasets.Dataset.from_dict({'n': range(8)}))['n'][:] == picked.keep.tolist()
