@@ -25,8 +25,8 @@ from .training import REGIMES, Recipe, Run, check_training, difference, holm, in
 # %% auto #0
 __all__ = ['GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'Config', 'same_config', 'claim_folder', 'State', 'Part',
            'original_names', 'original_grid', 'evidence_grid', 'best_original', 'planted_grid', 'plan', 'read_results',
-           'write_results', 'keys', 'Grid', 'train_grid', 'summarise', 'with_interval', 'space_of', 'answer',
-           'crossing', 'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment',
+           'write_results', 'keys', 'copies_found', 'Grid', 'train_grid', 'summarise', 'with_interval', 'space_of',
+           'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment',
            'parameters_of', 'run_notebook', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html',
            'table_html', 'versions', 'write_page', 'command_of', 'make_report']
 
@@ -154,10 +154,10 @@ def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterato
 
 GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]] = {'original': original_grid, 'evidence': evidence_grid, 'planted': planted_grid}
 
-# %% ../nbs/08_reports.ipynb #93e9362d
+# %% ../nbs/08_reports.ipynb #906a166e
 KEY = ['dataset', 'selection', 'encoder', 'n_clusters', 'rank_type', 'prune_type', 'rule', 'ratio', 'model', 'epochs', 'regime', 'seed'] # what makes a run the same run
 CURVE_KEY = ['selection', 'encoder', 'ratio', 'seed'] # what tells curves apart: they are drawn with equal steps only
-COLUMNS = [*KEY, 'eps', 'n_train', 'n_classes', 'steps', 'accuracy', 'val_accuracy', 'train_seconds', 'select_seconds', 'selection_hash'] # of results.parquet
+COLUMNS = [*KEY, 'eps', 'n_train', 'n_classes', 'steps', 'accuracy', 'val_accuracy', 'train_seconds', 'select_seconds', 'precision', 'recall', 'selection_hash'] # of results.parquet
 
 def plan(
     config: Config, # what is asked
@@ -176,7 +176,7 @@ def plan(
     texts = ['encoder', 'rank_type', 'prune_type', 'rule']
     return table.assign(**table[texts].astype(object).where(table[texts].notna(), None)) # None, as it comes back from a file, not NaN
 
-# %% ../nbs/08_reports.ipynb #901a589c
+# %% ../nbs/08_reports.ipynb #12ea4566
 def read_results(
     path: Path, # results.parquet, or curves.parquet
     columns: list[str] = COLUMNS, # that it must have
@@ -199,6 +199,17 @@ def write_results(
 def keys(table: pd.DataFrame) -> list[str]: # one text a row
     "What identifies each run, as text."
     return table[KEY].astype(object).where(table[KEY].notna(), None).apply(lambda r: json.dumps(list(r), default=str), axis=1).tolist() if len(table) else []
+
+def copies_found(
+    index: np.ndarray, # (n,) int64, the same for copies of one image
+    keep: np.ndarray, # (m,) int64, rows that stay
+) -> tuple[float, float]: # precision, recall: NaN where there are no copies
+    "Of what goes, the share that is still represented by what stays; and how much that is of all that could go so."
+    n_copies = len(index) - len(np.unique(index))
+    if not n_copies or len(keep) == len(index): return math.nan, math.nan
+    gone = np.ones(len(index), bool); gone[keep] = False
+    rightly = np.isin(index[gone], index[keep]).sum()
+    return float(rightly / gone.sum()), float(rightly / n_copies)
 
 class Grid:
     "A grid in the making: the results that are there, and how to get those that are not."
@@ -229,7 +240,8 @@ class Grid:
         pool = self.pool(encoder, row.n_clusters, row.seed)
         s = choose(pool, row.selection, row.ratio, row.seed)
         if 'difficulty' in vars(pool): self.hardness[row.seed] = pool.difficulty
-        return s.keep, dict(eps=s.config.get('eps'), selection_hash=s.hash, select_seconds=time.perf_counter() - start)
+        seconds, (precision, recall) = time.perf_counter() - start, copies_found(self.images.train.index, s.keep)
+        return s.keep, dict(eps=s.config.get('eps'), selection_hash=s.hash, select_seconds=seconds, precision=precision, recall=recall)
 
     def missing(self, part: Part) -> pd.DataFrame:
         "The trainings of a part that are not in the results."
@@ -277,7 +289,7 @@ def train_grid(
         missing += len(grid.missing(part))
     return grid.results, grid.curves, missing
 
-# %% ../nbs/08_reports.ipynb #867b0cfe
+# %% ../nbs/08_reports.ipynb #2e6ff97f
 def summarise(
     results: pd.DataFrame, # a row a run
 ) -> pd.DataFrame: # a row a selection, encoder, ratio and regime
@@ -295,7 +307,7 @@ def summarise(
         cost, cost_ci = difference(by_seed(full), by_seed(t)) if selection != 'full' else (math.nan, math.nan)
         rows.append(dict(regime=regime, ratio=ratio, selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(n_clusters), n_train=int(t.n_train.iloc[0]), seeds=len(t), accuracy=accuracy, ci95=ci,
                          val_accuracy=t.val_accuracy.astype(float).mean(), gain=gain, gain_ci95=gain_ci, p=paired_p(by_seed(t), by_seed(chance)) if not math.isnan(gain) else math.nan,
-                         cost=cost, cost_ci95=cost_ci, seconds=t.train_seconds.mean(), select_seconds=t.select_seconds.astype(float).mean()))
+                         cost=cost, cost_ci95=cost_ci, seconds=t.train_seconds.mean(), **{c: t[c].astype(float).mean() for c in ('select_seconds', 'precision', 'recall')}))
     table = pd.DataFrame(rows).sort_values(['regime', 'ratio', 'selection', 'encoder', 'n_clusters'], key=lambda c: c.map(regimes.index) if c.name == 'regime' else c, ignore_index=True)
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
