@@ -204,6 +204,20 @@ def test_a_script_without_main_and_a_class_of_its_own(tmp_path):
     done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, '(40, 3)\n'), done.stderr
 
+# Encoders
+
+def test_sizes(pictures, monkeypatch):
+    "A name, a network, an encoder and a function are given images of the size that was asked for, or of their own."
+    import torch
+    sides = []
+    class Seeing(Means):
+        def __call__(self, images): sides.append(images.shape[-1]); return super().__call__(images[:, :, :8, :8])
+    class Net(torch.nn.Module):
+        def forward(self, x): sides.append(x.shape[-1]); return x.mean((2, 3))
+    photos, f = open_photos(pictures).take([0, 1]), lambda b: (sides.append(b.shape[-1]), b.mean((2, 3)) + 1)[1]
+    for encoder, size in (Seeing(), None), (Seeing(), 16), (f, None), (f, 16), (Net(), 48), ('pixels', None), ('copies', None), ('pixels', 16): x = scan(photos, encoder, size=size, cache=False).x
+    assert sides == [8, 16, 224, 16, 48] and x.shape == (2, 768)
+
 # What encoders give
 
 def test_images_without_a_direction_are_reported_not_fatal(tmp_path):
