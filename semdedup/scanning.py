@@ -143,7 +143,7 @@ def serve(
         while True: pipe.send(look_at_block(photos, pipe.recv(), side))
     except (EOFError, OSError): pass # nobody wants more
 
-# %% ../nbs/01b_scanning.ipynb #f99216df
+# %% ../nbs/01b_scanning.ipynb #5a92f451
 class Worker:
     "A process that looks at images, and the pipe to it. Nobody else uses the pipe, so that it may be killed at any moment."
     def __init__(self,
@@ -213,13 +213,13 @@ class Decoders:
             else: done[w.tasks.popleft()[0]] = block
     def alone(self, rows: np.ndarray) -> Block:
         "Look at images in a process of their own; if it dies too, one by one."
-        for _ in range(2):
+        for _ in range(3):
             w = self.worker()
             try: w.send(0, rows); return w.pipe.recv()
             except (EOFError, OSError):
                 if len(rows) > 1: return join([self.alone(rows[i:i+1]) for i in range(len(rows))])
             finally: w.stop()
-        return Block(rows, [Look(problem='the process that decoded it died, twice (out of memory?)')], np.empty((0, 3, self.side, self.side), np.uint8))
+        return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')], np.empty((0, 3, self.side, self.side), np.uint8))
 
 def join(
     parts: Sequence[Block], # blocks

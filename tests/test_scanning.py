@@ -161,7 +161,7 @@ class Deadly:
 def test_an_image_that_kills_its_process_is_found(tmp_path):
     arrays = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3)).astype(np.uint8)
     result = scan(Deadly(arrays, (7, 70), tmp_path/'once'), Means(), n_workers=2)
-    assert list(np.flatnonzero(result.table.problem)) == [7, 70] and 'died, twice' in result.table.problem[7]
+    assert list(np.flatnonzero(result.table.problem)) == [7, 70] and 'died, three times' in result.table.problem[7]
     fine = np.delete(np.arange(100), [7, 70])
     np.testing.assert_array_equal(result.x, scan(arrays, Means(), cache=False).x[fine])
 
