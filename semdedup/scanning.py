@@ -103,7 +103,7 @@ def look(
     except Exception as e: seen.problem = f'{type(e).__name__} while it was read' # a reader of the user's own
     return seen, None
 
-# %% ../nbs/01b_scanning.ipynb #971a3656
+# %% ../nbs/01b_scanning.ipynb #d0f25157
 BLOCK = 32 # images a block: fixed, never derived from the number of processes
 
 @dataclass
@@ -140,10 +140,11 @@ def serve(
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
     try:
+        pipe.send('ready')
         while True: pipe.send(look_at_block(photos, pipe.recv(), side))
     except (EOFError, OSError): pass # nobody wants more
 
-# %% ../nbs/01b_scanning.ipynb #5a92f451
+# %% ../nbs/01b_scanning.ipynb #9d9afde5
 class Worker:
     "A process that looks at images, and the pipe to it. Nobody else uses the pipe, so that it may be killed at any moment."
     def __init__(self,
@@ -152,6 +153,7 @@ class Worker:
         side: int, # pixels a side for the encoder
     ):
         self.tasks: deque = deque() # what was sent and has not come back: (number, rows)
+        self.ready = False # did it begin?
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, photos, side, os.getpid()), daemon=True)
         with warnings.catch_warnings():
@@ -162,6 +164,11 @@ class Worker:
         self.tasks.append((number, rows))
         try: self.pipe.send(rows)
         except OSError: pass # it has died, which shows when its answer is wanted
+    def answer(self) -> Block | None: # None: it has only begun
+        "What it has to say; raises `EOFError` or `OSError` if it has died."
+        said = self.pipe.recv()
+        if self.ready: self.tasks.popleft(); return said
+        self.ready = True
     def stop(self) -> None:
         self.pipe.close()
         self.process.kill(); self.process.join()
@@ -188,14 +195,16 @@ class Decoders:
         parts: Iterable[np.ndarray], # positions, block by block
     ) -> Iterator[Block]: # in that order
         "Look at all images, a few blocks ahead of the caller."
-        if self.n_workers == 0: yield from (look_at_block(self.photos, rows, self.side) for rows in parts); return
         todo, done, sent, given = enumerate(parts), {}, 0, 0
-        while True:
+        while self.n_workers:
             while sent - given < 3 * self.n_workers and (task := next(todo, None)): self.idlest().send(*task); sent += 1
             if given == sent: return
-            while given not in done: self.receive(done)
+            while self.n_workers and given not in done: self.receive(done)
+            if not self.n_workers: break
             yield done.pop(given)
             given += 1
+        yield from (done[number] for number in range(given, sent)) # what was under way when it showed that no process can be started
+        yield from (look_at_block(self.photos, rows, self.side) for _, rows in todo)
     def idlest(self) -> Worker:
         "The worker with the least to do; a new one as long as there may be more."
         free = min(self.workers, key=lambda w: len(w.tasks), default=None)
@@ -205,17 +214,27 @@ class Decoders:
         "Wait for answers. A worker that died leaves the image that it died of, and work that others take over."
         for pipe in wait([w.pipe for w in self.workers]):
             w = next(w for w in self.workers if w.pipe is pipe)
-            try: block = pipe.recv()
+            number, rows = w.tasks[0] if w.tasks else (None, None)
+            try:
+                if (block := w.answer()) is not None: done[number] = block
             except (EOFError, OSError):
+                if not w.ready: return self.give_up(done)
                 self.workers.remove(w); w.stop()
-                if w.tasks: number, rows = w.tasks.popleft(); done[number] = self.alone(rows)
+                if number is not None: w.tasks.popleft(); done[number] = self.alone(rows)
                 for task in w.tasks: self.idlest().send(*task)
-            else: done[w.tasks.popleft()[0]] = block
+    def give_up(self, done: dict[int, Block]) -> None:
+        "No process can be started here, as in a script that lacks `if __name__ == '__main__'` on Windows: this one does the work."
+        warnings.warn('Processes that decode cannot be started here; the images are decoded in this one, which is slower. In a script, put the call below: if __name__ == "__main__":')
+        self.n_workers, tasks = 0, [task for w in self.workers for task in w.tasks]
+        self.__exit__()
+        done.update((number, look_at_block(self.photos, rows, self.side)) for number, rows in tasks)
     def alone(self, rows: np.ndarray) -> Block:
         "Look at images in a process of their own; if it dies too, one by one."
         for _ in range(3):
             w = self.worker()
-            try: w.send(0, rows); return w.pipe.recv()
+            try:
+                w.send(0, rows); w.answer()
+                return w.answer()
             except (EOFError, OSError):
                 if len(rows) > 1: return join([self.alone(rows[i:i+1]) for i in range(len(rows))])
             finally: w.stop()

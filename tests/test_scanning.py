@@ -167,11 +167,11 @@ def test_an_image_that_kills_its_process_is_found(tmp_path):
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals of POSIX')
 def test_workers_that_somebody_kills(pictures, once, tmp_path):
-    process = start(pictures, tmp_path, pause=.2)
-    for _ in range(2):
-        wait_until(lambda: children(process.pid))
+    process, killed = start(pictures, tmp_path, pause=1), 0            # five batches on two threads: three seconds
+    while process.poll() is None and killed < 3:
+        for w in children(process.pid)[:1]: w.kill(); killed += 1
         time.sleep(.3)
-        for w in children(process.pid)[:1]: w.kill()
+    assert killed
     out, err = process.communicate(timeout=60)
     assert 'done' in out, err
     assert_same(scan(pictures, Means(), cache=tmp_path), once)
@@ -192,6 +192,12 @@ def test_processes_that_are_started_afresh(pictures, tmp_path):
     (tmp_path/'run.py').write_text(SPAWN.format(folder=str(pictures)))
     done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, '[40, 110]\n'), done.stderr
+
+def test_where_no_process_can_be_started_this_one_works(tmp_path):
+    "A script without the line about main, where processes are started afresh: each of them would run the script again."
+    (tmp_path/'run.py').write_text("import multiprocessing; multiprocessing.set_start_method('spawn')\nimport numpy as np\nfrom semdedup.photos import open_photos\nfrom semdedup.scanning import Decoders\nwith Decoders(open_photos('digits:test'), 8, 2) as d: print([len(b.images) for b in d.map(np.array_split(np.arange(360), 12))])\n")
+    done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, f'{[30] * 12}\n') and 'the images are decoded in this one' in done.stderr, done.stderr
 
 def test_workers_import_little():
     code = "import sys, semdedup.scanning; print(*{'torch', 'torchvision', 'pandas', 'pyarrow', 'sklearn'} & sys.modules.keys())"
