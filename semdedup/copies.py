@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from .core import UserError, Workers, blocks, progress
 
 # %% auto #0
-__all__ = ['OPPONENTS', 'WAVES', 'PLANE_WEIGHTS', 'MEAN_WEIGHT', 'POWER', 'GROUP', 'CONSTANT', 'SIDE', 'VIEWS', 'ZOOMS', 'REACH',
-           'NOISE', 'FEATURES', 'WEIGHTS', 'OFFSET', 'HOPELESS', 'opponent_planes', 'cosines', 'wave_groups', 'Copies',
-           'wave_rows', 'pair_products', 'small_planes', 'places', 'warp', 'view_rows', 'find_candidates', 'blurring',
-           'blur', 'detail', 'spectrum', 'rough_maps', 'precise_maps', 'misfit', 'moments', 'correlation',
+__all__ = ['OPPONENTS', 'WAVES', 'PLANE_WEIGHTS', 'MEAN_WEIGHT', 'POWER', 'GROUP', 'CONSTANT', 'SIDE', 'VIEWS', 'TURNS', 'ZOOMS',
+           'REACH', 'NOISE', 'FEATURES', 'WEIGHTS', 'OFFSET', 'HOPELESS', 'opponent_planes', 'cosines', 'wave_groups',
+           'Copies', 'wave_rows', 'pair_products', 'small_planes', 'places', 'warp', 'view_rows', 'find_candidates',
+           'blurring', 'blur', 'detail', 'spectrum', 'rough_maps', 'precise_maps', 'misfit', 'moments', 'correlation',
            'block_correlations', 'features', 'best_maps', 'measure_block', 'measure_pairs', 'check_pairs', 'verify',
            'best_matches']
 
@@ -111,26 +111,29 @@ def warp(
     where = (maps @ places()).transpose(1, 2).reshape(-1, SIDE, SIDE, 2)
     return F.grid_sample(x, where, padding_mode='border', align_corners=False), (where.abs() <= 1).all(-1).float()
 
-# %% ../nbs/00b_copies.ipynb #1434ab24
+# %% ../nbs/00b_copies.ipynb #b74609dc
 VIEWS = torch.tensor([[[z, 0, x], [0, z, y]] for z, x, y in [(1, 0, 0), (.85, 0, 0), (1.18, 0, 0), (1, .2, 0), (1, -.2, 0), (1, 0, .2), (1, 0, -.2)]])
+TURNS = torch.tensor([[[0., -1, 0], [1, 0, 0]], [[-1, 0, 0], [0, -1, 0]], [[0, 1, 0], [-1, 0, 0]]]) # by a quarter, a half, three quarters
 
 def view_rows(
     images: np.ndarray, # (b, 1 or 3, h, w) uint8
+    turned: bool = False, # the image on its sides and its head, too?
 ) -> list[np.ndarray]: # a view each: (b, 211) unit rows
     "The rows of `Copies` for several views of each image."
     planes = small_planes(images)
-    rows = [wave_rows(warp(planes, view.expand(len(planes), 2, 3))[0].numpy()) for view in VIEWS]
+    rows = [wave_rows(warp(planes, view.expand(len(planes), 2, 3))[0].numpy()) for view in (torch.cat([VIEWS, TURNS]) if turned else VIEWS)]
     return [x / np.linalg.norm(x, axis=1, keepdims=True) for x in rows]
 
 def find_candidates(
     images: np.ndarray, # (n, 1 or 3, h, w) uint8, for which copies are looked for
     x: np.ndarray, # (m, 211) unit rows of `Copies`, of the images that are searched
     k: int = 5, # candidates an image
+    turned: bool = False, # look for images on their sides and their heads, too?
 ) -> np.ndarray: # (n · k, 2) int64: image, and row of `x`; in order
     "The `k` most similar rows of `x` for each image, over several views of it."
     k, size = min(k, len(x)), int(np.clip(2**23 // max(1, len(x)), 16, 256))
     def nearest(rows):
-        similarity = functools.reduce(np.maximum, (view @ x.T for view in view_rows(images[rows])))
+        similarity = functools.reduce(np.maximum, (view @ x.T for view in view_rows(images[rows], turned)))
         return np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
     with Workers() as w: found = list(w.map(nearest, blocks(len(images), size)))
     found = np.concatenate(found) if found else np.empty((0, k), np.int64)
@@ -160,7 +163,7 @@ def detail(
     x = light - blur(light, 2.5)
     return x / (blur(x * x, 2.5) + .02**2).sqrt()
 
-# %% ../nbs/00b_copies.ipynb #1d92db80
+# %% ../nbs/00b_copies.ipynb #c201e1dd
 ZOOMS, REACH = (.8, .9, 1, 1.12, 1.25), 6 # scales that are tried; pixels that one picture is slid over the other
 
 def spectrum(
@@ -176,22 +179,18 @@ def rough_maps(
     b: torch.Tensor, # (n, SIDE, SIDE) luminance
     i: torch.Tensor, # (p,) rows of `a`
     j: torch.Tensor, # (p,) rows of `b`
+    turned: bool = False, # on their sides and their heads, too?
 ) -> tuple[torch.Tensor, torch.Tensor]: # maps (p, 2, 3) from a's places into b's, and the correlation (p,) of detail there
-    "The best of all shifts, `ZOOMS` and mirrorings for each pair."
-    db, variants = detail(b), []
-    for z in ZOOMS:
-        x = warp(db[:, None], (torch.eye(2, 3) * z).expand(len(b), 2, 3))[0][:, 0]
-        variants += [spectrum(x), spectrum(x.flip(-1))]
-    product = spectrum(detail(a))[i].conj()[:, None] * torch.stack(variants, 1)[j]
+    "The best of all shifts, `ZOOMS` and mirrorings for each pair. It is `a` that is zoomed and mirrored: of what is looked for there is less than of candidates."
+    upright = torch.cat([torch.eye(2, 3)[None], TURNS]) if turned else torch.eye(2, 3)[None]
+    tried = torch.cat([z * torch.cat([upright, upright * torch.tensor([[-1.], [1.]])]) for z in ZOOMS])
+    variants = [spectrum(warp(detail(a)[:, None], m.expand(len(a), 2, 3))[0][:, 0]) for m in tried]
+    product = torch.stack(variants, 1)[i] * spectrum(detail(b))[j].conj()[:, None]
     shifts = torch.arange(-REACH, REACH + 1)
     correlation, best = torch.fft.irfft2(product, s=(SIDE, SIDE))[:, :, shifts][..., shifts].flatten(1).max(1)
-    z, m, y, x = torch.unravel_index(best, (len(ZOOMS), 2, len(shifts), len(shifts)))
-    z = torch.tensor(ZOOMS)[z]
-    maps = torch.zeros(len(i), 2, 3)
-    maps[:, 0, 0] = maps[:, 1, 1] = z
-    maps[:, 0, 2], maps[:, 1, 2] = z * shifts[x] * 2 / SIDE, z * shifts[y] * 2 / SIDE
-    maps[:, 0] *= (1 - 2 * m)[:, None]
-    return maps, correlation
+    m, y, x = torch.unravel_index(best, (len(tried), len(shifts), len(shifts)))
+    shift = torch.stack([shifts[x], shifts[y]], 1)[:, :, None] * 2 / SIDE
+    return torch.cat([torch.linalg.inv(tried[m][:, :, :2]), -shift], 2), correlation # a's variant, read at p + shift, is b at p: turned round
 
 # %% ../nbs/00b_copies.ipynb #4ea06fc2
 def precise_maps(
@@ -298,9 +297,9 @@ def best_maps(
     precise = precise_maps(a, b, maps)
     return torch.where((agreement(precise) > agreement(maps))[:, None, None], precise, maps)
 
-# %% ../nbs/00b_copies.ipynb #42913bf4
-WEIGHTS = np.array([9.17, 3.25, 6.23, 1.98, 1.68, 2.13, -2.96, -16.58, 5.93, -1.97]) # of FEATURES: python benchmarks/copies.py --fit
-OFFSET = -20.03
+# %% ../nbs/00b_copies.ipynb #df25696e
+WEIGHTS = np.array([8.89, 4.49, 4.45, 2.32, 1.66, 2.4, -3.58, -15.72, 4.85, -2.01]) # of FEATURES: python benchmarks/copies.py --fit
+OFFSET = -18.37
 
 HOPELESS = .4 # pairs whose details correlate less stay with the rough map
 
@@ -308,13 +307,14 @@ def measure_block(
     pairs: np.ndarray, # (p, 2)
     images: np.ndarray, # (n, 1 or 3, h, w) uint8
     others: np.ndarray, # (m, 1 or 3, h, w) uint8
+    turned: bool, # on their sides and their heads, too?
 ) -> tuple[np.ndarray, np.ndarray]: # (p, len(FEATURES)) float32, and (p,) bool: are they equal?
     "`features` of some pairs."
     (left, i), (right, j) = [np.unique(column, return_inverse=True) for column in pairs.T]
     i, j = torch.from_numpy(i), torch.from_numpy(j)
     with torch.inference_mode():
         a, b = small_planes(images[left]), small_planes(others[right])
-        maps, score = rough_maps(a[:, 0], b[:, 0], i, j)
+        maps, score = rough_maps(a[:, 0], b[:, 0], i, j, turned)
         near = score > HOPELESS
         if near.any(): maps[near] = best_maps(a[i[near], 0], b[j[near], 0], maps[near])
         a, b = a[i], b[j]
@@ -324,13 +324,14 @@ def measure_pairs(
     pairs: np.ndarray, # (p, 2): rows of `images` and of `others`
     images: np.ndarray, # (n, 1 or 3, h, w) uint8
     others: np.ndarray | None = None, # (m, 1 or 3, h, w) uint8; the same images if not given
+    turned: bool = False, # may one of them lie on its side or its head?
 ) -> tuple[np.ndarray, np.ndarray]: # (p, len(FEATURES)) float32, and (p,) bool: are they equal?
     "`features` of all pairs, a block at a time on all threads."
     others = images if others is None else others
     pairs = check_pairs(pairs, len(images), len(others))
     done = [np.empty((0, len(FEATURES)), np.float32)], [np.empty(0, bool)]
     with Workers() as w, progress(desc='comparing', total=len(pairs), unit=' pairs') as bar:
-        for x, equal in w.map(lambda s: measure_block(pairs[s], images, others), blocks(len(pairs), 256)):
+        for x, equal in w.map(lambda s: measure_block(pairs[s], images, others, turned), blocks(len(pairs), 256)):
             done[0].append(x); done[1].append(equal); bar.update(len(x))
     return np.concatenate(done[0]), np.concatenate(done[1])
 
@@ -350,9 +351,10 @@ def verify(
     pairs: np.ndarray, # (p, 2): rows of `images` and of `others`
     images: np.ndarray, # (n, 1 or 3, h, w) uint8: images or thumbnails
     others: np.ndarray | None = None, # (m, 1 or 3, h, w) uint8; the same images if not given
+    turned: bool = False, # may one of them lie on its side or its head?
 ) -> np.ndarray: # (p,) float32 from 0 to 1
     "How probable it is that the two of a pair are the same picture."
-    x, equal = measure_pairs(pairs, images, others)
+    x, equal = measure_pairs(pairs, images, others, turned)
     return np.where(equal, 1, 1 / (1 + np.exp(-(x @ WEIGHTS + OFFSET)))).astype(np.float32)
 
 def best_matches(

@@ -47,7 +47,7 @@ def photo_order(
     facts = table.assign(pixels=table['width'].astype(np.int64) * table['height'])
     return {c: facts[c].to_numpy(np.float64) for c in PHOTO_ORDERS[keep]}
 
-# %% ../nbs/08a_own.ipynb #838e7055
+# %% ../nbs/08a_own.ipynb #68cb23fc
 LEVELS = (.5, .6, .7, .8, .9, .95, .98) # of similarity, at each of which the earliest are looked at
 
 def candidate_rows(
@@ -71,7 +71,7 @@ def candidate_rows(
     use[:, 0] = True
     i, rank = np.nonzero(use)
     pairs = [np.stack([i, near[i, rank]])]
-    i, j = np.divmod(np.flatnonzero(sims >= floor), rows.stop)
+    i, j = np.divmod(np.flatnonzero(sims >= max(floor, LEVELS[0])), rows.stop)
     similarity = sims[i, j]
     for level in LEVELS:
         at = similarity >= max(level, floor)
@@ -90,7 +90,7 @@ def candidates(
 ) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 later, (m,) int64 earlier: each pair once, sorted
     "Pairs of rows to be compared more closely, from the similarities of all pairs."
     with Workers(cpu_count()) as w:
-        parts = blocks(len(x), 256)
+        parts = blocks(len(x), int(np.clip(2**23 // max(len(x), 1), 32, 256))) # a strip of 32 MB at most, up to 260,000 images
         found = list(progress(w.map(candidate_rows, [p for p in parts if p.stop > 1], x, n_near, n_first, floor, pictures), 'candidates', len(parts), ' blocks'))
     return tuple(map(np.concatenate, zip(*found))) if found else (np.empty(0, np.int64),) * 2
 

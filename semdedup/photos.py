@@ -41,7 +41,7 @@ def why(
     if 'truncated' in said.lower(): return 'the file is truncated'
     return f'the file is damaged ({said})' if re.search('broken|decoder', said) else said or type(e).__name__
 
-# %% ../nbs/00a_photos.ipynb #7720e457
+# %% ../nbs/00a_photos.ipynb #c2057cbd
 MAX_BYTES = 2**29
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'AVIF', 'JPEG2000', 'PPM')
 ENDINGS = {'.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff', '.avif', '.jp2', '.j2k',
@@ -56,8 +56,8 @@ def formats() -> list[str]:
 
 def max_pixels() -> int: # width times height
     "The largest image that is decoded: `SEMDEDUP_MAX_PIXELS`, or 200 million pixels."
-    wanted = os.environ.get('SEMDEDUP_MAX_PIXELS', '200000000')
-    return check_range('SEMDEDUP_MAX_PIXELS', int(wanted) if wanted.isdigit() else wanted, 1, whole=True)
+    wanted = os.environ.get('SEMDEDUP_MAX_PIXELS')
+    return 200_000_000 if wanted is None else check_range('SEMDEDUP_MAX_PIXELS', int(wanted) if wanted.isdigit() else wanted, 1, whole=True)
 
 def relax_pillow() -> None:
     "Take Pillow's own limit and its warnings away, in a process that does nothing else but decode."

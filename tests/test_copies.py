@@ -86,6 +86,19 @@ def test_the_company_of_other_images_changes_nothing_that_matters(tiles):
     pairs = np.random.default_rng(0).integers(0, 60, (300, 2))
     assert np.allclose(verify(pairs, tiles)[[5]], verify(pairs[[5]], tiles), atol=1e-3)
 
+# Turned
+
+@pytest.mark.parametrize('turns', [1, 2, 3])
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_pictures_on_their_sides_are_found_if_that_is_asked_for(turns, mirrored, tiles):
+    "Upright ones still are."
+    lying = np.rot90(tiles[:15], turns, axes=(2, 3))[..., ::-1 if mirrored else 1]
+    both = np.ascontiguousarray(np.concatenate([lying, tiles[:15]]))
+    pairs = find_candidates(both, embed(tiles, 'copies', cache=False), turned=True)
+    left, match, similarity = best_matches(pairs, verify(pairs, both, tiles, turned=True))
+    assert (match == left % 15).mean() > .9 and (similarity[match == left % 15] > .5).mean() > .9
+    assert (verify(np.stack([np.arange(15)] * 2, 1), both, tiles) < .5).mean() > .8        # not asked for
+
 # Candidates and pairs
 
 def test_candidates_are_each_images_own_number_of_rows_in_order(tiles):

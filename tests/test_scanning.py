@@ -161,17 +161,17 @@ class Deadly:
 def test_an_image_that_kills_its_process_is_found(tmp_path):
     arrays = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3)).astype(np.uint8)
     result = scan(Deadly(arrays, (7, 70), tmp_path/'once'), Means(), n_workers=2)
-    assert list(np.flatnonzero(result.table.problem)) == [7, 70] and 'died, twice' in result.table.problem[7]
+    assert list(np.flatnonzero(result.table.problem)) == [7, 70] and 'died, three times' in result.table.problem[7]
     fine = np.delete(np.arange(100), [7, 70])
     np.testing.assert_array_equal(result.x, scan(arrays, Means(), cache=False).x[fine])
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals of POSIX')
 def test_workers_that_somebody_kills(pictures, once, tmp_path):
-    process = start(pictures, tmp_path, pause=.2)
-    for _ in range(2):
-        wait_until(lambda: children(process.pid))
+    process, killed = start(pictures, tmp_path, pause=1), 0            # five batches on two threads: three seconds
+    while process.poll() is None and killed < 3:
+        for w in children(process.pid)[:1]: w.kill(); killed += 1
         time.sleep(.3)
-        for w in children(process.pid)[:1]: w.kill()
+    assert killed
     out, err = process.communicate(timeout=60)
     assert 'done' in out, err
     assert_same(scan(pictures, Means(), cache=tmp_path), once)
@@ -193,6 +193,12 @@ def test_processes_that_are_started_afresh(pictures, tmp_path):
     done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, '[40, 110]\n'), done.stderr
 
+def test_where_no_process_can_be_started_this_one_works(tmp_path):
+    "A script without the line about main, where processes are started afresh: each of them would run the script again."
+    (tmp_path/'run.py').write_text("import multiprocessing; multiprocessing.set_start_method('spawn')\nimport numpy as np\nfrom semdedup.photos import open_photos\nfrom semdedup.scanning import Decoders\nwith Decoders(open_photos('digits:test'), 8, 2) as d: print([len(b.images) for b in d.map(np.array_split(np.arange(360), 12))])\n")
+    done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, f'{[30] * 12}\n') and 'the images are decoded in this one' in done.stderr, done.stderr
+
 def test_workers_import_little():
     code = "import sys, semdedup.scanning; print(*{'torch', 'torchvision', 'pandas', 'pyarrow', 'sklearn'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
@@ -203,6 +209,20 @@ def test_a_script_without_main_and_a_class_of_its_own(tmp_path):
     (tmp_path/'run.py').write_text("import numpy as np\nfrom semdedup import scan\nclass Own:\n    def __len__(self): return 40\n    def __getitem__(self, i): return np.full((8, 8), i, np.uint8)\nprint(scan(Own(), lambda b: b.mean((2, 3)) + 1, size=8).x.shape)\n")
     done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, '(40, 3)\n'), done.stderr
+
+# Encoders
+
+def test_sizes(pictures, monkeypatch):
+    "A name, a network, an encoder and a function are given images of the size that was asked for, or of their own."
+    import torch
+    sides = []
+    class Seeing(Means):
+        def __call__(self, images): sides.append(images.shape[-1]); return super().__call__(images[:, :, :8, :8])
+    class Net(torch.nn.Module):
+        def forward(self, x): sides.append(x.shape[-1]); return x.mean((2, 3))
+    photos, f = open_photos(pictures).take([0, 1]), lambda b: (sides.append(b.shape[-1]), b.mean((2, 3)) + 1)[1]
+    for encoder, size in (Seeing(), None), (Seeing(), 16), (f, None), (f, 16), (Net(), 48), ('pixels', None), ('copies', None), ('pixels', 16): x = scan(photos, encoder, size=size, cache=False).x
+    assert sides == [8, 16, 224, 16, 48] and x.shape == (2, 768)
 
 # What encoders give
 

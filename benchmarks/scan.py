@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Looking at a folder of images: `semdedup.scan` beside a plain loop over ImageFolder and DataLoader with the same encoder.
+
+    python benchmarks/scan.py [--quick] [--only speed memory] [--rounds 2]
+
+The loop is what one writes without thinking: ImageFolder, Resize, batches of 64, no processes or as many as there are CPUs (the better
+of the two counts), and the encoder on each batch, with as many threads as torch takes by itself. It does nothing else. `scan` also
+measures sharpness, digests bytes and pixels, makes thumbnails, and writes everything to disk. All take turns, round after round; the
+fastest round counts. `CPU ms` is what all processes together used for an image: it tells more than the clock where others work too.
+
+The photographs are made up, and are JPEGs of three sizes. Writes scan.json beside this file; `--quick` takes a tenth of all sizes, and
+writes only where `--out` says.
+"""
+import argparse, json, os, resource, subprocess, sys, tempfile, time, warnings
+from pathlib import Path
+import numpy as np, torch
+from dedup import machine, markdown, short
+from PIL import Image
+from semdedup.core import Workers, atomic_write, cpu_count
+from semdedup.embeddings import get_encoder
+from semdedup.scanning import scan
+
+SETS = {'small': (64, 64, 3000), 'medium': (500, 375, 600), 'large': (2400, 1800, 100)} # width, height, how many
+ENCODERS = {'copies': None, 'efficientnet-lite0': 64} # name → pixels a side, or its own
+
+# The photographs
+
+def photograph(file: Path, seed: int, width: int, height: int) -> None:
+    "Soft shapes in colour with a little noise, as a JPEG of quality 85."
+    rng = np.random.default_rng(seed)
+    soft = Image.fromarray(rng.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3)).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    noise = rng.normal(0, 2.5, (height, width, 1)).astype(np.int16)
+    Image.fromarray((np.asarray(soft) + noise).clip(0, 255).astype(np.uint8)).save(file, quality=85)
+
+def folder_of(root: Path, name: str, n: int, width: int, height: int) -> Path:
+    "Ten class folders of photographs."
+    folder = root/name
+    for k in range(10): (folder/str(k)).mkdir(parents=True, exist_ok=True)
+    with Workers() as w:
+        for _ in w.map(lambda i: photograph(folder/str(i % 10)/f'{i:05d}.jpg', i, width, height), range(n)): pass
+    return folder
+
+# The methods
+
+def make(name: str, side: int | None): return get_encoder(name, side or 32, size=side, device='cpu')
+
+def plain(folder: Path, encoder, n_workers: int) -> int:
+    "The plain loop; returns how many images it saw."
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import Compose, PILToTensor, Resize
+    images = ImageFolder(str(folder), Compose([Resize((encoder.size, encoder.size)), PILToTensor()]))
+    return sum(len(encoder(x.numpy())) for x, _ in DataLoader(images, batch_size=64, num_workers=n_workers))
+
+def cpu_seconds() -> float:
+    "Of this process and of its children that have ended."
+    return sum(getattr(resource.getrusage(who), kind) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN) for kind in ('ru_utime', 'ru_stime'))
+
+def measured(f) -> tuple[float, float, int]:
+    "Seconds by the clock and by the CPUs, and how many images."
+    t, c = time.perf_counter(), cpu_seconds()
+    n = f()
+    return time.perf_counter() - t, cpu_seconds() - c, n
+
+# Part 1
+
+def speed(root: Path, part: int, rounds: int) -> list[dict]:
+    "Images a second, CPU milliseconds an image, and how many times the better plain loop that is. `again` is a second scan of the same folder: everything is kept."
+    rows = []
+    for size, (width, height, n) in SETS.items():
+        folder = folder_of(root, size, max(40, n // part), width, height)
+        for name, side in ENCODERS.items():
+            encoder, cache = make(name, side), root/'cache'
+            methods = {'plain loop': lambda: plain(folder, encoder, 0), f'plain loop, {cpu_count()} processes': lambda: plain(folder, encoder, cpu_count()),
+                       'scan': lambda: len(scan(folder, encoder, cache=False).table)}
+            seen = {m: [] for m in methods}
+            for _ in range(rounds):
+                for m, f in methods.items(): seen[m].append(measured(f))
+            scan(folder, encoder, cache=cache)
+            seen['scan, again'] = [measured(lambda: len(scan(folder, encoder, cache=cache).table))]
+            rate = {m: max(n / s for s, _, n in runs) for m, runs in seen.items()}
+            loop = max(r for m, r in rate.items() if m.startswith('plain'))
+            rows += [dict(images=f'{size}, {width} × {height}', encoder=name, method=m, images_a_second=short(rate[m]), CPU_ms=short(min(c / n for _, c, n in runs) * 1000), times_loop=short(rate[m] / loop)) for m, runs in seen.items()]
+    return rows
+
+# Part 2
+
+CHILD = """
+import sys; sys.path.insert(0, {here!r})
+from pathlib import Path
+from scan import make, plain, scan, cpu_count
+encoder = make('copies', None)
+print('ready', flush=True); sys.stdin.readline()
+if {method!r} == 'scan': scan(Path({folder!r}), encoder, cache=False)
+else: plain(Path({folder!r}), encoder, cpu_count())
+"""
+
+def peak(method: str, folder: Path) -> float:
+    "MB that a process and its children take at most beyond what imports take; pages that they share count once."
+    import psutil
+    code = CHILD.format(here=str(Path(__file__).parent), method=method, folder=str(folder))
+    child = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def now():
+        total = 0
+        for p in [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]:
+            try: total += p.memory_full_info().pss
+            except psutil.Error: pass # it has just ended
+        return total / 1e6
+    child.stdout.readline()
+    before, most = now(), 0.
+    print(file=child.stdin, flush=True)
+    while child.poll() is None:
+        try: most = max(most, now())
+        except psutil.Error: break
+        time.sleep(.1)
+    if child.wait(): sys.exit(f'{method} failed')
+    return most - before
+
+def memory(root: Path, part: int, rounds: int) -> list[dict]:
+    "Peak memory beyond that of the imports, in MB, for more and more images of 64 × 64 (hard links to the same ones), with the encoder for near-copies."
+    rows, (width, height, n) = [], SETS['small']
+    some = sorted(folder_of(root, 'few', max(40, n // part // 3), width, height).rglob('*.jpg'))
+    for times in 1, 4, 16:
+        folder = root/f'times{times}'
+        for k in range(times):
+            for f in some: (folder/f.parent.name).mkdir(parents=True, exist_ok=True); os.link(f, folder/f.parent.name/f'{k} {f.name}')
+        rows += [dict(images=len(some) * times, method=m, peak_MB=short(peak(m, folder))) for m in ('plain loop with processes', 'scan')]
+    return rows
+
+PARTS = {f.__name__: f for f in (speed, memory)}
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--quick', action='store_true', help='a tenth of all sizes, one round')
+    p.add_argument('--only', nargs='+', choices=list(PARTS), metavar='NAME', help='only these parts: ' + ', '.join(PARTS))
+    p.add_argument('--rounds', type=int, help='turns of each method (2; 1 if --quick)')
+    p.add_argument('--out', type=Path, help='write here instead of scan.json')
+    return p.parse_args()
+
+def main():
+    a = arguments()
+    os.environ.setdefault('SEMDEDUP_PROGRESS', '0')
+    warnings.simplefilter('ignore')
+    out, rounds = a.out or (None if a.quick or a.only else Path(__file__).with_suffix('.json')), a.rounds or (1 if a.quick else 2)
+    result = dict(quick=a.quick, machine=machine(), unit='images a second', parts={})
+    print(*(f'{k}: {v if isinstance(v, str) else json.dumps(v)}' for k, v in result['machine'].items()), sep='\n')
+    with tempfile.TemporaryDirectory(prefix='semdedup-bench-') as folder:
+        for name in a.only or PARTS:
+            t = time.perf_counter()
+            result['parts'][name] = dict(what=PARTS[name].__doc__, rounds=rounds, rows=PARTS[name](Path(folder), 10 if a.quick else 1, rounds))
+            print(f'\n### {name} ({time.perf_counter() - t:.0f} s)\n{PARTS[name].__doc__}\n\n{markdown(result["parts"][name]["rows"])}', flush=True)
+    if out:
+        with atomic_write(out) as tmp: tmp.write_text(json.dumps(result, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+if __name__ == '__main__': main()
