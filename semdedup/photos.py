@@ -792,7 +792,7 @@ def open_photos(
     y, classes = number_labels(own, photos.classes or None)
     return replace(photos, labels=y, classes=classes)
 
-# %% ../nbs/00a_photos.ipynb #1b7ba314
+# %% ../nbs/00a_photos.ipynb #127cf560
 def positions_in(
     dataset: Any, # has a length; with `samples` and `root` as torchvision's ImageFolder, or without
     ids: Sequence[str], # (n,) names of the images that were judged
@@ -806,7 +806,7 @@ def positions_in(
         if not unknown:
             stays = {ids[k] for k in keep}
             return [i for i, name in enumerate(names) if name in stays]
-        if len(names) != len(ids): raise UserError(f'{len(unknown)} of the {len(names)} files of the data set were not deduplicated, such as {unknown[0]!r}. Give the folder that was.')
+        if len(unknown) < len(set(names)) or len(names) != len(ids): raise UserError(f'{len(unknown)} of the {len(names)} files of the data set were not deduplicated, such as {unknown[0]!r}. Give the folder that was.')
     if len(dataset) != len(ids): raise UserError(f'The data set has {len(dataset)} items, the selection was made of {len(ids)}. Give the data set that was deduplicated.')
     return [int(k) for k in keep]
 
