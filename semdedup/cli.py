@@ -171,7 +171,7 @@ def age() -> float: # seconds
     import time, psutil
     return time.time() - psutil.Process().create_time()
 
-# %% ../nbs/09_cli.ipynb #78c9181a
+# %% ../nbs/09_cli.ipynb #92d901b3
 Encoders = Annotated[str, typer.Option('--encoder', help='Representation spaces, with commas; the last one gets all selections. report adds pixels (R1) in front.')]
 Ratios = Annotated[str, typer.Option('--ratio', help='Per cents that are kept, with commas.')]
 RankTypes = Annotated[str, typer.Option('--rank-type', help='random, cossim, with commas.')]
@@ -204,8 +204,7 @@ def grid(
     images = load_data(dataset, size, test_share)
     config = reports.Config(**asked, model=model_for(model, images))
     page = reports.make_report(config, out or default_out.format(Path(dataset).stem), stages, say=lambda text: typer.echo(text, err=True), resume=resume, minutes=minutes)
-    import pandas as pd
-    summary = pd.read_csv(page.parent/'summary.csv', keep_default_na=False, na_values=['nan', '']).fillna({'encoder': ''})
+    summary = reports.read_summary(page.parent)
     typer.echo('\n'.join([reports.answer(summary), *reports.recommend(summary)]))
     typer.echo(f'{page} ({age():.0f} s)')
 

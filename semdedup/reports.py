@@ -25,10 +25,10 @@ from .training import REGIMES, Recipe, Run, check_training, difference, holm, in
 # %% auto #0
 __all__ = ['GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'Config', 'same_config', 'claim_folder', 'State', 'Part',
            'original_names', 'original_grid', 'evidence_grid', 'best_original', 'planted_grid', 'plan', 'read_results',
-           'write_results', 'keys', 'copies_found', 'Grid', 'train_grid', 'summarise', 'with_interval', 'space_of',
-           'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment',
-           'parameters_of', 'run_notebook', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html',
-           'table_html', 'versions', 'write_page', 'command_of', 'make_report']
+           'write_results', 'keys', 'copies_found', 'Grid', 'train_grid', 'summarise', 'with_interval', 'read_summary',
+           'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend', 'experiments_folder',
+           'experiment', 'parameters_of', 'run_notebook', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html',
+           'gallery_html', 'table_html', 'versions', 'write_page', 'command_of', 'make_report']
 
 # %% ../nbs/08_reports.ipynb #b56298c1
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def summarise(
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
 
-# %% ../nbs/08_reports.ipynb #6e2e0027
+# %% ../nbs/08_reports.ipynb #2d7f2424
 def with_interval(
     mean: float, # in points
     half: float, # half of the interval's width
@@ -321,6 +321,13 @@ def with_interval(
     if math.isnan(half): return f'{mean:.1f} points (one run: no interval)'
     f = lambda v: f'{v:.1f}'.replace('-', '−').replace('−0.0', '0.0')
     return f'{f(mean)} points (95 % {f(mean - half)} … {f(mean + half)})'
+
+def read_summary(
+    folder: str | Path, # of a report
+) -> pd.DataFrame: # as `summarise` made it
+    "The summary that a report left in its folder."
+    table = pd.read_csv(Path(folder)/'summary.csv', keep_default_na=False, na_values=['nan', ''])
+    return table.assign(encoder=table.encoder.fillna(''))
 
 def space_of(
     row: Any, # of a summary
@@ -382,18 +389,19 @@ def removable(
             rows.append(dict(selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(k), within=w, share=float(crossing(ratios, points.mean(0), w)), low=float(low), high=float(high)))
     return pd.DataFrame(rows, columns=['selection', 'encoder', 'n_clusters', 'within', 'share', 'low', 'high'])
 
-# %% ../nbs/08_reports.ipynb #25731c94
+# %% ../nbs/08_reports.ipynb #2a37966d
 def best_at(
     summary: pd.DataFrame, # from `summarise`
     ratio: float, # the fraction kept
 ) -> tuple[pd.Series, pd.Series]: # the row with the best validation accuracy, and that of chance
     "Who does best at a ratio, with equal epochs, and chance beside it."
     t = summary[(summary.regime == summary.regime.iloc[0]) & (summary.ratio == ratio) & (summary.selection != 'full')]
+    t = t[[(rank_and_prune(s) or ('', ''))[0] != 'random' for s in t.selection]] # chance inside clusters is chance
     return t.loc[t.val_accuracy.idxmax()], t[t.selection == 'random'].iloc[0]
 
 def beats(row: pd.Series) -> str: # "beats random by …"
     "How a selection stands to chance."
-    if row.selection.startswith('random'): return 'no selection did better than chance on the validation images'
+    if row.selection == 'random': return 'no selection did better than chance on the validation images'
     if math.isnan(row.p_holm): return f'one run cannot be compared with chance'
     if row.p_holm >= .05: return f'a random subset is as good: the difference, {with_interval(row.gain, row.gain_ci95)}, may be chance'
     return f'it {"beats" if row.gain > 0 else "loses to"} a random subset by {with_interval(abs(row.gain), row.gain_ci95)}'
@@ -403,7 +411,7 @@ def recommend(
     within: float = .5, # points of accuracy that may be lost
 ) -> list[str]: # sentences, plain text
     "What to remove, what that costs, and how to select."
-    seconds = summary[summary.selection == 'full'].seconds.iloc[0]
+    n = summary[summary.selection == 'full'].n_train.iloc[0]
     ratios = sorted(set(summary[summary.selection != 'full'].ratio))
     chosen = {r: best_at(summary, r) for r in ratios}
     affordable = [r for r in ratios if chosen[r][0].cost + chosen[r][0].cost_ci95 <= within]
@@ -411,7 +419,7 @@ def recommend(
     best, chance = chosen[r]
     what = (f'Remove {100 * (1 - r):g} %: that costs {with_interval(best.cost, best.cost_ci95)}' if affordable else
             f'Remove nothing, if {within:g} points matter: of what was tried, removing {100 * (1 - r):g} % costs least, {with_interval(best.cost, best.cost_ci95)}')
-    out = [f'{what}, and a training takes {seconds / best.seconds:.1f} times less time. Select with {best.selection}{space_of(best)}: {beats(best)}.']
+    out = [f'{what}, and a training of as many epochs takes {n / best.n_train:.1f} times fewer steps. Select with {best.selection}{space_of(best)}: {beats(best)}.']
     if r != ratios[0]:
         least, _ = chosen[ratios[0]]
         out.append(f'If only {100 * ratios[0]:g} % can stay, use {least.selection}{space_of(least)}: {beats(least)}, and costs {with_interval(least.cost, least.cost_ci95)}.')

@@ -149,9 +149,9 @@ def test_every_grid_recommends_something(tmp_path, digits, grid):
     assert again().train_seconds.tolist() == results.train_seconds.tolist()
 
 def test_recommendation_says_so_where_chance_is_as_good():
-    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, val_accuracy=1., cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, seconds=ratio) | more
+    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, val_accuracy=1., cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio)) | more
     table = pd.DataFrame([row('full', 1.), row('random', .5, val_accuracy=0.), row('ours', .5)])
-    assert reports.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training takes 2.0 times less time. Select with ours: a random subset is as good')
+    assert reports.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps. Select with ours: a random subset is as good')
     table.loc[2, ['p_holm', 'gain_ci95']] = .01, .05
     assert 'it beats a random subset by 0.1 points' in reports.recommend(table)[0]
     table.loc[1, 'val_accuracy'] = 2.
