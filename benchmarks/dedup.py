@@ -125,7 +125,7 @@ def fits(x: np.ndarray, start: np.ndarray, plain: bool) -> dict[str, Callable]:
 
 def iteration(b: Bench) -> list[dict]:
     "Seconds of one iteration of k-means, assignment and new centroids, from the same start: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count (scikit-learn's fits differ by more than iterations: see kmeans.py)."
-    rows, more = [], 10 if b.quick else 6
+    rows, more = [], 10 if b.quick else 2
     for n, d, k in SHAPES:
         n, k = b.size(n), b.size(k, 5)
         x = b.rows(n, d)
@@ -158,7 +158,7 @@ def fit(b: Bench) -> list[dict]:
     for n, d, k in SHAPES:
         n, k = b.size(n), b.size(k, 5)
         x, seconds, cosines = b.rows(n, d), {}, {}
-        for seed in range(4 if n < 300_000 else 2):
+        for seed in range(2):
             s, found = in_turn(whole_fits(x, k, seed), 1)
             for m in s:
                 seconds.setdefault(m, []).extend(s[m])

@@ -16,11 +16,11 @@ from .embeddings import best_device, unit_rows
 from .vectors import Vectors, open_vectors
 
 # %% auto #0
-__all__ = ['nearest_centroid', 'assign_rows', 'move', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans', 'Rows',
+__all__ = ['nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans', 'Rows',
            'relocate', 'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'centroid_similarity',
            'kmeans', 'check_n_clusters', 'near_rows', 'nearest_clusters', 'gmm']
 
-# %% ../nbs/02_clustering.ipynb #92354162
+# %% ../nbs/02_clustering.ipynb #0999a112
 def nearest_centroid(
     x: torch.Tensor, # (b, d) float32, a block of rows
     centroids: torch.Tensor, # (k, d) float32, on the same device
@@ -41,30 +41,14 @@ def assign_rows(
     centroids: torch.Tensor, # (k, d) float32
     bias: torch.Tensor | None, # (k,) float32
     block: int = 1024, # rows at a time
-    before: torch.Tensor | None = None, # (n,) int64 labels in the pass before, if there was one
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # labels (m,), scores (m,), and the sums (k, d) of the rows of each cluster; with `before`, by how much they change
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # labels (m,), scores (m,), sums (k, d) of the rows of each cluster
     "Labels, scores and sums for some rows, a block at a time."
     labels, scores, sums = [], [], torch.zeros_like(centroids)
     for i in range(rows.start, rows.stop, block):
-        s = slice(i, min(i + block, rows.stop))
-        x = X[s]
-        l, v = nearest_centroid(x, centroids, bias)
-        labels.append(l); scores.append(v)
-        if before is None: sums.index_add_(0, l, x)
-        else: move(sums, x, before[s], l)
+        x = X[i:min(i + block, rows.stop)]
+        l, s = nearest_centroid(x, centroids, bias)
+        labels.append(l); scores.append(s); sums.index_add_(0, l, x)
     return torch.cat(labels), torch.cat(scores), sums
-
-#| export
-def move(
-    sums: torch.Tensor, # (k, d) float32, changed in place
-    x: torch.Tensor, # (b, d) float32
-    old: torch.Tensor, # (b,) int64
-    new: torch.Tensor, # (b,) int64
-) -> None:
-    "Take the rows whose label is another one out of their old sum and into the new one."
-    moved = (old != new).nonzero()[:, 0]
-    rows = x[moved]
-    sums.index_add_(0, new[moved], rows).index_add_(0, old[moved], rows, alpha=-1)
 
 def total_rows(
     rows: slice, X: torch.Tensor, centroids: torch.Tensor, bias: torch.Tensor | None, block: int = 1024, # as for `assign_rows`
@@ -106,7 +90,7 @@ def plus_plus(
         picked.append(int(candidates[best])); nearest = distances[best]
     return np.array(picked)
 
-# %% ../nbs/02_clustering.ipynb #d4775a40
+# %% ../nbs/02_clustering.ipynb #8144de7e
 def wide(
     device: torch.device, # where
 ) -> torch.dtype: # float64, but on mps, which has none
@@ -141,11 +125,11 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         "What one call works on: small where rows are few, so that all threads have some; never a matter of how many threads there are."
         return blocks(n, self.block if n < 65536 else 16 * self.block)
 
-    def assign(self, X: torch.Tensor, centroids: torch.Tensor, workers: Workers, before: tuple[torch.Tensor, ...] | None = None) -> tuple[torch.Tensor, ...]:
-        "Labels `(n,)`, scores `(n,)`, sums `(k, d)` float64 and counts `(k,)` of one pass over `X`; after the first, from what the pass `before` returned."
+    def assign(self, X: torch.Tensor, centroids: torch.Tensor, workers: Workers) -> tuple[torch.Tensor, ...]:
+        "Labels `(n,)`, scores `(n,)`, sums `(k, d)` float64 and counts `(k,)` of one pass over `X`."
         labels, scores = torch.empty(len(X), dtype=torch.int64, device=X.device), torch.empty(len(X), dtype=X.dtype, device=X.device)
-        sums, rows = torch.zeros_like(centroids, dtype=wide(X.device)) if before is None else before[2].clone(), self.spans(len(X))
-        for s, (l, v, part) in zip(rows, workers.map(assign_rows, rows, X, centroids, self.bias(centroids), self.block, None if before is None else before[0])):
+        sums, rows = torch.zeros_like(centroids, dtype=wide(X.device)), self.spans(len(X))
+        for s, (l, v, part) in zip(rows, workers.map(assign_rows, rows, X, centroids, self.bias(centroids), self.block)):
             labels[s], scores[s] = l, v
             sums += part
         return labels, scores, sums, labels.bincount(minlength=len(centroids))
@@ -168,11 +152,11 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w, progress(desc='k-means', total=self.max_iter, unit=' iterations') as bar:
             c = self.start(X) if centroids is None else centroids.clone()
             if self.spherical: c = torch.nn.functional.normalize(c)
-            labels, scores, sums, counts = done = self.assign(X, c, w)
+            labels, scores, sums, counts = self.assign(X, c, w)
             for self.n_iter in range(1, self.max_iter + 1):
                 new = self.update(X, c, scores, sums, counts)
                 moved, c, old = float((new - c).pow(2).sum()), new, labels
-                labels, scores, sums, counts = done = self.assign(X, c, w, done)
+                labels, scores, sums, counts = self.assign(X, c, w)
                 bar.update()
                 if (moved <= self.tol or torch.equal(old, labels)) and (counts.min() > 0 or self.misfit(X, scores).max() < 1e-6): break
         used = counts > 0
@@ -186,7 +170,7 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         "The nearest of the fitted centroids for each row."
         with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return self.assign(X, self.centroids, w)[0]
 
-# %% ../nbs/02_clustering.ipynb #3bba5741
+# %% ../nbs/02_clustering.ipynb #df4cf0b9
 class Rows:
     "Some rows of `Vectors`, as unit rows in torch, read a block at a time: what `KMeans` works on."
     dtype, shareable = torch.float32, True
@@ -228,7 +212,7 @@ def fit_progressively(
     self: KMeans,
     X: Rows, # all rows
     workers: Workers, # who makes the passes over all rows
-    gain: float = .0007, # stop when a pass over all rows lowers the error by less than this part of it
+    gain: float = .001, # stop when a pass over all rows lowers the error by less than this part of it
 ) -> torch.Tensor: # (k, d) float32
     "Fit unit centroids to growing samples, then to everything."
     k, n, rng = self.n_clusters, len(X), np.random.default_rng(self.seed)
@@ -237,10 +221,10 @@ def fit_progressively(
     c = X[start[plus_plus(X[start].cpu().numpy(), k, rng)]] if k <= 256 else X[order[:k]] # with many clusters, relocation makes up for a start by chance, and is cheaper
     with Workers() as own, progress(desc='k-means', total=n + sum(6 * s for s in (size * 2 ** i for i in range(99)) if s < largest), unit=' rows', unit_scale=True) as bar:
         for stage in range(99):
-            sample, done = Rows(X.vectors, np.sort(order[:size]) if X.index is None else X.index[np.sort(order[:size])], str(X.device)), None
+            sample = Rows(X.vectors, np.sort(order[:size]) if X.index is None else X.index[np.sort(order[:size])], str(X.device))
             for _ in range((6, 6, 6, 4, 3)[min(stage, 4)]):
-                done = self.assign(sample, c, own, done)
-                c = self.update(sample, c, *done[1:])
+                _, scores, sums, counts = self.assign(sample, c, own)
+                c = self.update(sample, c, scores, sums, counts)
                 bar.update(len(sample))
             if size >= largest: break
             c = relocate(sample, c, own, rng)
