@@ -6,7 +6,7 @@ Ways take turns, round after round; the fastest round is given, and how many tim
 is the arithmetic: the floating-point operations of the model's products and convolutions, forward and backward, at the rate of a bare
 matrix product on all cores. Images are those of the packaged sample, repeated; for the CNN with three channels and 32 pixels a side.
 
-Writes training.json beside this file. `--quick` takes a fiftieth of the epochs to see that everything works, and writes only where
+Writes training.json beside this file. `--quick` takes one round, and fewer seeds and epochs for `precision`; it writes only where
 `--out` says.
 """
 import argparse, json, os, time, warnings

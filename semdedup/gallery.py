@@ -20,9 +20,9 @@ from .reports import data_uri
 
 # %% auto #0
 __all__ = ['SHOWN', 'WHAT', 'WIDTH', 'HEIGHT', 'image_kind', 'in_words', 'Shots', 'groups_of', 'first_few', 'group_section',
-           'doubtful_pairs', 'doubtful_section', 'pair_rows', 'label_section', 'split_section', 'cluster_section',
-           'problem_section', 'across', 'steps_of', 'eps_steps', 'histogram', 'ticks_of', 'threshold_part', 'answer_of',
-           'write_html', 'write_gallery', 'write_leaks_page', 'leak_threshold']
+           'doubtful_pairs', 'pair_rows', 'doubtful_section', 'odd_section', 'label_section', 'split_section',
+           'cluster_section', 'problem_section', 'across', 'steps_of', 'eps_steps', 'histogram', 'ticks_of',
+           'threshold_part', 'answer_of', 'write_html', 'write_gallery', 'write_leaks_page', 'leak_threshold']
 
 # %% ../nbs/08b_gallery.ipynb #80f9a792
 def image_kind(
@@ -85,7 +85,7 @@ def group_section(found: Found, shot: Shots) -> dict[str, Any] | None:
                          members=[dict(photo=shot(m, shot.label(keep)), s=f'{s[m]:.6f}', said=f'goes · {s[m]:.3f} · {WHAT[exact[m]]}') for m in members[:SHOWN['members']]]))
     return dict(id='groups', name='Groups of copies', kind='groups', rows=rows, said=f'Each row is one picture: the image that stays (green frame), and those that go for it, with their similarity to it. The most certain groups come first. {first_few(len(groups), SHOWN["groups"], "groups")}')
 
-# %% ../nbs/08b_gallery.ipynb #bffda5b1
+# %% ../nbs/08b_gallery.ipynb #c813cff1
 def doubtful_pairs(
     found: Found,
     n: int, # at most so many on each side
@@ -105,30 +105,43 @@ def doubtful_pairs(
         if seen.isdisjoint((a[p], b[p])): picked.append((int(a[p]), int(b[p]), float(e.similarity[p]))); seen.update((a[p], b[p]))
     return above, picked
 
+def pair_rows(pairs: Iterable[tuple[int, int, float]], shot: Shots) -> list[dict[str, Any]]:
+    "Pairs of an image that goes and one that stays."
+    return [dict(a=shot(int(i), shot.label(int(j))), role_a='go', said_a=f'goes · {s:.3f}', s=f'{s:.6f}', b=shot(int(j)), role_b='keep', said_b='stays') for i, j, s in pairs]
+
 def doubtful_section(found: Found, shot: Shots) -> list[dict[str, Any]]:
     "Pairs just above and just below the threshold."
     above, below = doubtful_pairs(found, SHOWN['doubtful'])
     sections, eps = [], found.config['eps']
     if above: sections.append(dict(id='above', name='Doubtful: just similar enough', kind='pairs', said=f'The least similar pairs of those that count as copies at eps={eps:g}. If these are not the same picture to you, ask for a smaller eps.',
-        rows=[dict(a=shot(i, shot.label(j)), role_a='go', said_a=f'goes · {s:.3f}', s=f'{s:.6f}', b=shot(j), role_b='keep', said_b='stays') for i, j, s in above]))
+        rows=pair_rows(above, shot)))
     if below: sections.append(dict(id='below', name='Doubtful: not quite similar enough', kind='pairs', said=f'The most similar pairs of which both stay at eps={eps:g}. If these are the same picture to you, ask for a larger eps.',
         rows=[dict(a=shot(i, shot.label(j)), role_a='keep', said_a=f'stays · {s:.3f}', s=None, b=shot(j), role_b='keep', said_b='stays') for i, j, s in below]))
     return sections
 
-# %% ../nbs/08b_gallery.ipynb #66796d4f
-def pair_rows(pairs: Iterable[tuple[int, int, float]], shot: Shots) -> list[dict[str, Any]]:
-    "Pairs of an image that goes and one that stays."
-    return [dict(a=shot(int(i), shot.label(int(j))), role_a='go', said_a=f'goes · {s:.3f}', s=f'{s:.6f}', b=shot(int(j)), role_b='keep', said_b='stays') for i, j, s in pairs]
+# %% ../nbs/08b_gallery.ipynb #e55f664e
+def odd_section(
+    id: str, # of the section, and its key in `SHOWN`
+    name: str, # its heading
+    odd: pd.DataFrame, # rows of the manifest that go
+    shot: Shots,
+    said: str, # what such pairs mean
+    none: str, # what is said if there are none
+    more: str = '', # said at the end
+) -> dict[str, Any]:
+    "Pairs of which something is odd, the most similar first."
+    if odd.empty: return dict(id=id, name=name, kind='note', rows=[], said=none)
+    odd = odd.sort_values('duplicate_similarity', ascending=False, kind='stable')
+    rows = odd[['index', 'duplicate_of', 'duplicate_similarity']].head(SHOWN[id]).itertuples(index=False)
+    return dict(id=id, name=name, kind='pairs', said=f'{said} {first_few(len(odd), SHOWN[id], "pairs")}{more}', rows=pair_rows(rows, shot))
 
 def label_section(found: Found, shot: Shots) -> dict[str, Any] | None:
     "Images whose copy has another label."
     t = found.table
     if (t['label'] < 0).all(): return None
     y, of = t['label'].to_numpy(), t['duplicate_of'].to_numpy()
-    odd = t[(of >= 0) & (y >= 0) & (y[of] >= 0) & (y != y[of])].sort_values('duplicate_similarity', ascending=False, kind='stable')
-    if odd.empty: return dict(id='labels', name='Copies with another label', kind='note', rows=[], said='There are none: every image that goes has the label of the one that stands for it.')
-    return dict(id='labels', name='Copies with another label', kind='pairs', said=f'The same picture under two labels: one of them is wrong, or both are right. {first_few(len(odd), SHOWN["labels"], "pairs")}',
-                rows=pair_rows(odd[['index', 'duplicate_of', 'duplicate_similarity']].head(SHOWN['labels']).itertuples(index=False), shot))
+    return odd_section('labels', 'Copies with another label', t[(of >= 0) & (y >= 0) & (y[of] >= 0) & (y != y[of])], shot,
+                       'The same picture under two labels: one of them is wrong, or both are right.', 'There are none: every image that goes has the label of the one that stands for it.')
 
 def split_section(found: Found, shot: Shots) -> dict[str, Any] | None:
     "Copies on both sides of train and test, where the folders say so."
@@ -137,10 +150,8 @@ def split_section(found: Found, shot: Shots) -> dict[str, Any] | None:
     side = np.where(top.isin(['train', 'training']), 1, np.where(top.isin(['test', 'testing', 'val', 'valid', 'validation']), 2, 0))
     if not ((side == 1).any() and (side == 2).any()): return None
     of = t['duplicate_of'].to_numpy()
-    odd = t[(of >= 0) & (side > 0) & (side[of] > 0) & (side != side[of])].sort_values('duplicate_similarity', ascending=False, kind='stable')
-    if odd.empty: return dict(id='leaks', name='Leaks between train and test', kind='note', rows=[], said='There are none: no image that goes has its copy on the other side.')
-    return dict(id='leaks', name='Leaks between train and test', kind='pairs', said=f'The same picture for training and for testing. {first_few(len(odd), SHOWN["leaks"], "pairs")} The command semdedup leaks looks at these two folders in more detail.',
-                rows=pair_rows(odd[['index', 'duplicate_of', 'duplicate_similarity']].head(SHOWN['leaks']).itertuples(index=False), shot))
+    return odd_section('leaks', 'Leaks between train and test', t[(of >= 0) & (side > 0) & (side[of] > 0) & (side != side[of])], shot,
+                       'The same picture for training and for testing.', 'There are none: no image that goes has its copy on the other side.', ' The command semdedup leaks looks at these two folders in more detail.')
 
 # %% ../nbs/08b_gallery.ipynb #30a8d4f9
 def cluster_section(found: Found, shot: Shots) -> dict[str, Any] | None:
