@@ -6,7 +6,7 @@ added: the reports and Markdown files of the repository, links that stay inside 
 page asks another host for anything. A broken link, or an option that smalldocs does not know, is an error. The folder of
 pages holds what Quarto needs too: `quarto render _proc`.
 """
-import argparse, html, os, re, shutil, sys
+import argparse, html, json, os, re, shutil, sys
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -41,8 +41,10 @@ def inside(target, folder, cfg):
 
 def public_first(cell):
     "Names in backticks lead to their chapter, not to a command of the same name; a method leads to its class."
-    if cell.cell_type != 'markdown': return
-    cell.source = re.sub(r'(\.html#\w+)\.\w+(?=\))', r'\1', NbdevLookup(skip_mods=('semdedup.cli',)).linkify(cell.source))
+    def linked(text): return re.sub(r'(\.html#\w+)\.\w+(?=\))', r'\1', NbdevLookup(skip_mods=('semdedup.cli',)).linkify(text))
+    if cell.cell_type == 'markdown': cell.source = linked(cell.source)
+    for o in cell.get('outputs', []):
+        if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = linked(''.join(o.data['text/markdown']))
 
 class in_order(Processor):
     "Signatures of one cell in the order in which it defines them; nbdev turns it round."
@@ -93,7 +95,9 @@ def copy_reports(to):
         name = page.parent.name
         shutil.copytree(page.parent, to/name, ignore=lambda folder, names: [n for n in names if not n.endswith(('.html', '.svg', '.png', 'figures'))])
         summary = reports.read_summary(page.parent)
-        for line in f'## {name}', reports.answer(summary), *reports.recommend(summary), f'[The whole page]({name}/index.html)': text += [line, '']
+        about = json.loads((page.parent/'figures'/'e2_gain.json').read_text(encoding='utf-8'))
+        figure = f'![{about["caption"]}]({name}/figures/{about["file"]}){{fig-alt="{about["alt"]}"}}'
+        for line in f'## {name}', reports.answer(summary), *reports.recommend(summary), figure, f'[The whole page]({name}/index.html)': text += [line, '']
     (to/'index.md').write_text('\n'.join(text), encoding='utf-8')
 
 def copy_markdown(name, page, cfg):
