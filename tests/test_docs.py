@@ -1,5 +1,5 @@
 """The site: it builds, its links lead somewhere, and a browser finds nothing wrong with any page."""
-import functools, http.server, os, re, shutil, subprocess, sys, threading
+import functools, http.server, importlib, os, re, shutil, subprocess, sys, threading
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +35,37 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def pages(site): return {p.relative_to(site).as_posix(): Page(p) for p in sorted(site.rglob('*.html'))}
+
+@pytest.fixture
+def make_docs(monkeypatch):
+    "tools/make_docs.py as a module."
+    monkeypatch.syspath_prepend(ROOT/'tools')
+    return importlib.import_module('make_docs')
+
+@pytest.mark.parametrize('text, wrong', [('[a](b.md)', False), ('[a](c.md)', True), ('![a](c.png)', True), ('[a](b.md)\n\n$x^2$', False)])
+def test_a_broken_link_is_an_error(make_docs, tmp_path, capsys, text, wrong):
+    for name, content in {'_quarto.yml': 'project: {type: website}', 'index.md': f'# A\n\n{text}', 'b.md': '# B'}.items(): (tmp_path/name).write_text(content)
+    if not wrong: assert make_docs.render(tmp_path, tmp_path/'_site') == 2
+    else:
+        with pytest.raises(SystemExit): make_docs.render(tmp_path, tmp_path/'_site')
+        assert 'index.md: broken link c.' in capsys.readouterr().err
+    page = (tmp_path/'_site'/'index.html').read_text()
+    assert ('<msup>' in page) == ('$' in text) and 'katex' not in page
+
+@pytest.mark.parametrize('folder, link, leads_to', [
+    ('guide', '../02_clustering.ipynb#gmm', '/02_clustering.ipynb#gmm'), ('.', '../reports/fmnist-mini/index.html', '/reports/fmnist-mini/index.html'), ('.', '../CONTRIBUTING.md', '/contributing.md'),
+    ('.', 'https://semdedup.github.io/semdedup/own.html#dedup', '/own.html#dedup'), ('.', '../benchmarks/dedup.py', 'https://github.com/semdedup/semdedup/blob/main/benchmarks/dedup.py'),
+    ('.', 'experiments/report.ipynb', 'https://github.com/semdedup/semdedup/blob/main/nbs/experiments/report.ipynb'), ('.', '#here', '#here'), ('.', 'https://arxiv.org', 'https://arxiv.org'), ('.', 'none.ipynb', None)])
+def test_links_stay_inside(make_docs, folder, link, leads_to):
+    cfg = make_docs.get_config(path=ROOT)
+    if leads_to: assert make_docs.inside(link, folder, cfg) == leads_to
+    else:
+        with pytest.raises(SystemExit, match='broken link none.ipynb'): make_docs.inside(link, folder, cfg)
+
+def test_no_folder_of_others_is_emptied(make_docs, tmp_path):
+    (tmp_path/'mine.txt').write_text('mine')
+    with pytest.raises(SystemExit, match='holds something else'): make_docs.make_pages(tmp_path)
+    assert (tmp_path/'mine.txt').exists()
 
 def test_all_is_there(pages):
     "A page for each notebook and each report, and each page in the list at the side."

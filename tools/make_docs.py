@@ -140,17 +140,21 @@ def formula(match):
     "A formula of TeX as MathML, which browsers show."
     return convert(html.unescape(match[2]), display='inline' if match[1] == '(' else 'block')
 
+def render(pages, out):
+    "Render a folder of pages into the folder `out`, and return how many; whatever is wrong with them ends the program."
+    site = Docs(load(pages), quiet=True)
+    site.out = out
+    n = site.build()
+    for warning in site.warnings: print(warning, file=sys.stderr)
+    if site.warnings: sys.exit(f'{len(site.warnings)} things are wrong with the site, see above.')
+    return n
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--pages', type=Path, default=ROOT/'_proc', help='folder of what is rendered')
     parser.add_argument('--out', type=Path, default=ROOT/'_docs', help='folder of the site')
     args = parser.parse_args()
     make_pages(args.pages.resolve())
-    site = Docs(load(args.pages.resolve()), quiet=True)
-    site.out = args.out.resolve()
-    n = site.build()
-    for warning in site.warnings: print(warning, file=sys.stderr)
-    if site.warnings: sys.exit(f'{len(site.warnings)} things are wrong with the site, see above.')
-    print(f'{n} pages in {os.path.relpath(site.out)}')
+    print(f'{render(args.pages.resolve(), args.out.resolve())} pages in {os.path.relpath(args.out)}')
 
 if __name__ == '__main__': main()
