@@ -66,8 +66,11 @@ class show_signatures(exec_show_docs):
         self.k.user_ns |= names
 
     def __call__(self, cell):
-        if cell.cell_type == 'code' and cell.source and 'show_doc(' in cell.source: self.k.cell(cell)
+        if cell.cell_type != 'code' or 'show_doc(' not in (cell.source or ''): return
+        self.k.cell(cell)
         if self.k.exc: raise self.k.exc
+        for o in cell.outputs:                                     # what Python says of a function that says nothing of itself
+            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = ''.join(o.data['text/markdown']).replace('*Call self as a function.*', '')
 
 class Pages(FilterDefaults):
     "nbdev's processors, with these instead of some."
