@@ -177,7 +177,7 @@ def free_cpus() -> int: # at least 1
     busy = sum(psutil.cpu_percent(interval=.1, percpu=True)) / 100
     return max(1, min(cpu_count(), round((os.cpu_count() or 1) - busy)))
 
-# %% ../nbs/00_core.ipynb #9bf3505d
+# %% ../nbs/00_core.ipynb #13328a51
 @functools.cache
 def thread_pools(): # threadpoolctl.ThreadpoolController
     "The thread pools of BLAS libraries. Looked up once: the search runs Python inside a C callback, where a Ctrl-C would be lost."
@@ -197,7 +197,7 @@ class Workers:
         if self.torch: self.torch.set_num_threads(1)
         self.pool = ThreadPoolExecutor(self.n_workers)
         return self
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.pool.shutdown(cancel_futures=True)
         self.limits.restore_original_limits()
         if self.torch: self.torch.set_num_threads(self.torch_threads)
@@ -234,7 +234,7 @@ class DaskWorkers(Workers):
     ):
         self.client, self.n_workers, self.scattered = client, max(1, len(client.scheduler_info()['workers'])), {}
     def __enter__(self) -> DaskWorkers: return self
-    def __exit__(self, *exc: Any) -> None: self.scattered.clear()
+    def __exit__(self, *exc: object) -> None: self.scattered.clear()
     def share(self, value: Any) -> Any:
         "Send something large to all workers, once. It comes back from here if they all die."
         if id(value) not in self.scattered: self.scattered[id(value)] = self.client.scatter(value, broadcast=True, hash=False), value

@@ -351,7 +351,7 @@ def unit_rows(
                         f'In pixel space these are black images: remove them, or use another encoder.')
     return np.divide(x, lengths[:, None], out=x if in_place else None)
 
-# %% ../nbs/01_embeddings.ipynb #261de270
+# %% ../nbs/01_embeddings.ipynb #99c8051b
 def read_cache(
     path: Path, # where it should lie
     config: dict[str, Any], # what it must have been made with
@@ -377,7 +377,8 @@ def write_cache(
         try: save_file({'x': x}, tmp, metadata={'config': json.dumps(config), 'sha256': digest(x)})
         except SafetensorError as e: # it hides the system's error, such as a full disk, in its text
             code = re.search(r'os error (\d+)', str(e))
-            raise OSError(int(code[1]), str(e)) if code else e
+            if not code: raise
+            raise OSError(int(code[1]), str(e)) from e
 
 # %% ../nbs/01_embeddings.ipynb #2b063d0a
 def get_encoder(

@@ -380,7 +380,7 @@ def same_as_earlier(
     again = np.ones(len(order), bool); again[start] = False
     return order[again], order[start[codes[again]]]
 
-# %% ../nbs/08a_own.ipynb #7f152c40
+# %% ../nbs/08a_own.ipynb #2d6c3e86
 FACTS = ('label', 'width', 'height', 'bytes', 'sharpness') # of each image, in the manifest
 
 def in_full(
@@ -430,7 +430,7 @@ def describe(
     what = np.where(same['bytes'], 'the same file as', np.where(same['pixels'] & (exact != ''), 'the same pixels as', 'near-duplicate of'))
     reason = [f'cannot be read: {p}' if p else r.replace('near-duplicate of', w, 1) for p, r, w in zip(scanned['problem'], table['reason'], what)]
     more = {c: scanned[c].to_numpy() for c in FACTS} | dict(reason=np.array(reason, object), exact=exact, problem=scanned['problem'].to_numpy(object))
-    return table[list(COLUMNS)].assign(**more).astype({c: 'str' for c in ('reason', 'exact', 'problem')})
+    return table[list(COLUMNS)].assign(**more).astype(dict.fromkeys(('reason', 'exact', 'problem'), 'str'))
 
 @dataclass(eq=False, repr=False)
 class Found(Selection):
@@ -671,7 +671,7 @@ def clear_folder(
 
 Found.write_folder, Found.write_contents = write_folder, write_contents
 
-# %% ../nbs/08a_own.ipynb #c973db81
+# %% ../nbs/08a_own.ipynb #a83bc187
 def nearest_rows(
     rows: slice, # which rows of y
     y: np.ndarray, # (m, d) float32 unit rows
@@ -771,7 +771,7 @@ def leaks(
                           'duplicate_id': np.where(position >= 0, np.asarray(photos[0].ids, object)[position], ''), 'duplicate_label': np.where(position >= 0, label_train[position], -1),
                           'duplicate_similarity': everywhere(s, np.nan).astype(np.float32), 'leak': everywhere(s >= 1 - eps - SLACK, False), 'exact': everywhere(exact, ''), 'problem': scanned[1].table['problem'].to_numpy(object)})
     config = dict(name='leaks', train=photos[0].source, test=photos[1].source, data=[p.digest for p in photos], encoder=name, verified=verify, eps=float(eps), n_near=n_near, seed=int(seed))
-    return Leaks(table.astype({c: 'str' for c in ('id', 'duplicate_id', 'exact', 'problem')}), config, classes, *photos, tuple(scanned), suggestion)
+    return Leaks(table.astype(dict.fromkeys(('id', 'duplicate_id', 'exact', 'problem'), 'str')), config, classes, *photos, tuple(scanned), suggestion)
 
 def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray:
     "Values of some rows as a column of all."

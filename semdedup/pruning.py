@@ -552,7 +552,7 @@ def fill_up(
     stays[back], of[back], s[back] = True, -1, np.nan
     return stays, of, s
 
-# %% ../nbs/05_pruning.ipynb #3612ace4
+# %% ../nbs/05_pruning.ipynb #8af2f925
 def deduplicate(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
@@ -619,7 +619,7 @@ def check_ids(
     if ids is None: return None
     ids = np.asarray(ids).astype(str)
     if ids.shape != (n,): raise UserError(f'ids have shape {ids.shape} for {n} items; expected one name an item.')
-    names, first, count = np.unique(ids, return_index=True, return_counts=True)
+    names, count = np.unique(ids, return_counts=True)
     if (count > 1).any(): raise UserError(f'ids: {int((count > 1).sum())} names are there more than once, such as {str(names[count > 1][0])!r} ({int(count.max())} times at most). Give each item its own.')
     return ids
 

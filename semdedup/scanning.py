@@ -144,7 +144,7 @@ def serve(
         while True: pipe.send(look_at_block(photos, pipe.recv(), side))
     except (EOFError, OSError): pass # nobody wants more
 
-# %% ../nbs/01b_scanning.ipynb #9d9afde5
+# %% ../nbs/01b_scanning.ipynb #156fbd06
 class Worker:
     "A process that looks at images, and the pipe to it. Nobody else uses the pipe, so that it may be killed at any moment."
     def __init__(self,
@@ -189,7 +189,7 @@ class Decoders:
     def __enter__(self) -> Decoders:
         formats() # imports what a forked process should find imported
         return self
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         while self.workers: self.workers.pop().stop()
     def map(self,
         parts: Iterable[np.ndarray], # positions, block by block

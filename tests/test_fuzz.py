@@ -112,12 +112,12 @@ FORMATS = {
     'idx images': ('train-images-idx3-ubyte', lambda d: idx(PIXELS[..., 0]), mnist),
     'idx labels': ('train-labels-idx1-ubyte', lambda d: idx(np.arange(6, dtype=np.uint8) % 2), mnist),
     'manifest': ('x.parquet', lambda d: written(d, deduplicate(X, eps=.3).to_parquet, 'x.parquet'), selection),
-    'results': ('results.parquet', lambda d: saved(lambda f: pd.DataFrame({c: ['a', 'b'] for c in COLUMNS}).to_parquet(f)), lambda p: read_results(p)),
+    'results': ('results.parquet', lambda d: saved(lambda f: pd.DataFrame({c: ['a', 'b'] for c in COLUMNS}).to_parquet(f)), read_results),
     'report config': ('config.json', lambda d: json.dumps({'dataset': 'x', 'ratios': [.1, .5]}).encode(), lambda p: claim_folder(p.parent, {'dataset': 'x', 'ratios': [.1, .5]})),
     'dedup config': ('config.json', lambda d: json.dumps({'made by': 'dedup', 'format': 1}).encode(), lambda p: results_folder('photos', p.parent, 'dedup')),
-    'safetensors': ('w.safetensors', lambda d: written(d, lambda p: save_file({'a': X}, p), 'w.safetensors'), lambda p: read_weights(p)),
-    'pth': ('w.pth', lambda d: saved(lambda f: torch.save({'a': torch.zeros(3)}, f)), lambda p: read_weights(p)),
-    'old pth': ('w.pth', lambda d: saved(lambda f: torch.save({'a': torch.zeros(3)}, f, _use_new_zipfile_serialization=False)), lambda p: read_weights(p)),
+    'safetensors': ('w.safetensors', lambda d: written(d, lambda p: save_file({'a': X}, p), 'w.safetensors'), read_weights),
+    'pth': ('w.pth', lambda d: saved(lambda f: torch.save({'a': torch.zeros(3)}, f)), read_weights),
+    'old pth': ('w.pth', lambda d: saved(lambda f: torch.save({'a': torch.zeros(3)}, f, _use_new_zipfile_serialization=False)), read_weights),
     'cache': ('x.safetensors', lambda d: written(d, lambda p: write_cache(p, X, {'encoder': 'fuzz'}), 'x.safetensors'), cached),
     'store': ('a.arrow', lambda d: piece(d).read_bytes(), store),
     'checkpoint note': ('checkpoint.json', lambda d: deduplicate(X, eps=.3, n_clusters=3, checkpoint=d) and (d/'checkpoint.json').read_bytes(), resumed),
@@ -171,4 +171,4 @@ def test_damaged_files_are_refused_in_a_sentence_or_read(name, tmp_path):
             except (UserError, Unreadable) as e: assert str(e) and '\n' not in str(e)
         refused_or_read()
 
-EXAMPLES = int(os.environ.get('SEMDEDUP_FUZZ', 60))                                # more of them find rarer things: SEMDEDUP_FUZZ=5000 pytest tests/test_fuzz.py
+EXAMPLES = int(os.environ.get('SEMDEDUP_FUZZ', '60'))                                # more of them find rarer things: SEMDEDUP_FUZZ=5000 pytest tests/test_fuzz.py
