@@ -57,7 +57,7 @@ coverage: $(VENV)/.dev ## how much of the package the notebooks and tests/ run, 
 lowest: ## the quick tests with the lowest versions that settings.ini allows, in .venv-lowest
 	@"$(PYTHON)" -m venv --clear .venv-lowest
 	@.venv-lowest/bin/python -m pip install -qq --disable-pip-version-check uv
-	@.venv-lowest/bin/uv pip install -q --python .venv-lowest --resolution lowest-direct -e . pytest hypothesis
+	@.venv-lowest/bin/uv pip install -q --python .venv-lowest --resolution lowest-direct -e . 'pytest>=8' 'hypothesis>=6.100'
 	@.venv-lowest/bin/python -m pytest -rs tests/test_engine.py tests/test_engine_properties.py tests/test_photos.py tests/test_own.py tests/test_cli.py tests/test_layers.py
 
 bench: $(VENV)/.installed ## run benchmarks/*.py

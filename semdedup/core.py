@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'check_finite', 'digest', 'mendable',
-           'make_folder', 'atomic_write', 'current_umask', 'cache_dir', 'data_root', 'progress', 'cpu_count',
-           'free_cpus', 'thread_pools', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'blocks', 'parse_bytes']
+__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'check_finite', 'digest', 'first_line',
+           'readable', 'from_json', 'mendable', 'make_folder', 'atomic_write', 'current_umask', 'cache_dir',
+           'data_root', 'progress', 'cpu_count', 'free_cpus', 'thread_pools', 'Workers', 'alone', 'DaskWorkers',
+           'workers_on', 'blocks', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -90,6 +91,30 @@ def digest(
         else: h.update(json.dumps(part, sort_keys=True, default=str).encode())
         h.update(b'\0')
     return h.hexdigest()[:length]
+
+# %% ../nbs/00_core.ipynb #64a6ed95
+def first_line(
+    e: BaseException, # what was raised
+) -> str: # a part of a sentence
+    "The first line of what an exception says; its kind if it says nothing."
+    return next((line for line in str(e).splitlines() if line.strip()), type(e).__name__).strip()
+
+@contextmanager
+def readable(
+    what: str, # whose reading fails, in words: it begins the sentence
+    then: str = '', # what to do about it: it ends the message
+) -> Iterator[None]:
+    "Turn whatever a library raises on a damaged file into a `UserError`."
+    try: yield
+    except UserError: raise
+    except Exception as e: raise UserError(f'{what} ({first_line(e)}).{then and " "}{then}') from e
+
+def from_json(
+    text: str | bytes, # what a file held
+) -> Any: # None if it is not JSON
+    "What JSON says."
+    try: return json.loads(text)
+    except (ValueError, RecursionError): return None
 
 # %% ../nbs/00_core.ipynb #f3a70506
 MENDABLE = {errno.ENOSPC: 'the disk is full: free some space', errno.EDQUOT: 'the disk quota is used up: free some space',
