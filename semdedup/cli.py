@@ -171,7 +171,7 @@ def age() -> float: # seconds
     import time, psutil
     return time.time() - psutil.Process().create_time()
 
-# %% ../nbs/09_cli.ipynb #92d901b3
+# %% ../nbs/09_cli.ipynb #0eff3f41
 Encoders = Annotated[str, typer.Option('--encoder', help='Representation spaces, with commas; the last one gets all selections. report adds pixels (R1) in front.')]
 Ratios = Annotated[str, typer.Option('--ratio', help='Per cents that are kept, with commas.')]
 RankTypes = Annotated[str, typer.Option('--rank-type', help='random, cossim, with commas.')]
@@ -198,7 +198,7 @@ def grid(
     ratios = tuple(fraction(r) for r in many(ratio, float, 'ratio'))
     encoders = many(encoder)
     if 'E1' in stages and 'pixels' not in encoders: encoders = ['pixels', *encoders]
-    asked = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type)), prune_types=tuple(many(prune_type)), n_clusters=n_clusters, eps=eps,
+    asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type)), prune_types=tuple(many(prune_type)), n_clusters=n_clusters, eps=eps,
                  epochs=epochs, regimes=tuple(many(regime)), seeds=seeds, holdout=holdout, weights=weights, size=size, test_share=test_share, grid=grid_name, precision=precision)
     config = reports.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
     images = load_data(dataset, size, test_share)
@@ -461,8 +461,8 @@ def prune(
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
     if how: tell(f'images      {out/"images"} ({ {"copy": "copies", "link": "hard links", "symlink": "symbolic links"}[how]})')
 
-# %% ../nbs/09_cli.ipynb #4e746dd9
-UsageError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'UsageError')
+# %% ../nbs/09_cli.ipynb #cab64d76
+UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'UsageError')
 
 def usage_sentence(
     e: Exception, # a usage error

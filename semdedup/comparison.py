@@ -96,7 +96,7 @@ class Plan:
             possible &= self.own[items, None] - similarity <= between * np.sin(self.angle) + 2 * self.error
         return possible
 
-# %% ../nbs/04a_comparison.ipynb #ee627334
+# %% ../nbs/04a_comparison.ipynb #e3f481a9
 def probers(
     self: Plan,
     clusters: np.ndarray, # which clusters
@@ -153,7 +153,9 @@ def n_pairs(
     "How many pairs the plan compares."
     inside = int((self.sizes * (self.sizes - 1) // 2).sum())
     if not self.across: return inside
-    if self.exact: return inside + sum(len(o) * len(self.members[c]) for cs, os in self.batches() for c, o in zip(cs, os))
+    if self.exact:
+        between = [len(o) * len(self.members[c]) for cs, os in self.batches() for c, o in zip(cs, os)]
+        return inside + sum(between)
     cluster, item = self.probing
     once = int(self.sizes[cluster].sum())
     key, count = np.unique(self.groups.labels[item].astype(np.int64) * len(self.centroids) + cluster, return_counts=True)
@@ -184,7 +186,7 @@ def twins(
     same = np.concatenate(same) if same else np.empty(0, bool)
     return item[same], first[same]
 
-# %% ../nbs/04a_comparison.ipynb #81c48c5a
+# %% ../nbs/04a_comparison.ipynb #8f64c69c
 FORMAT = 1 # of checkpoints
 
 def claim(
@@ -234,7 +236,8 @@ def collect(
     desc: str = 'near-duplicates', # what the progress bar says
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None: # (m,) int32 later item, (m,) int32 earlier item, (m,) float64 similarity; None if too many
     "Compare as planned."
-    v, place, found, waiting = plan.v, plan.place, [], deque()
+    v, place, waiting = plan.v, plan.place, deque()
+    found: list[Any] = []
     n_workers = 1 if plan.client or device != 'cpu' else cpu_count()
     size = tile_size(plan.memory, v.shape[1], n_workers) if device == 'cpu' else 8192
     key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, plan.use, kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''

@@ -37,10 +37,10 @@ def check_name(
     hint = f' Did you mean {near[0]!r}?' if near else ''
     raise UserError(f'Unknown {kind} {name!r}.{hint} There are: {", ".join(valid)}.')
 
-# %% ../nbs/00_core.ipynb #a2f79389
+# %% ../nbs/00_core.ipynb #58c14d72
 def check_range(
     name: str, # the argument's name
-    value: float, # what the user gave
+    value: Any, # what the user gave
     low: float, # smallest allowed value
     high: float = float('inf'), # largest allowed value
     whole: bool = False, # must it be a whole number?
@@ -188,11 +188,11 @@ def progress(
     off = None if shown is None else shown == '0'
     return tqdm(iterable, desc=desc, total=total, unit=unit, leave=False, delay=1, disable=off, dynamic_ncols=True, **kwargs)
 
-# %% ../nbs/00_core.ipynb #5cacd65a
+# %% ../nbs/00_core.ipynb #b72c6f64
 def cpu_count() -> int: # at least 1
     "CPUs that this process may use; `SEMDEDUP_THREADS` overrides."
     wanted = os.environ.get('SEMDEDUP_THREADS')
-    if wanted: return check_range('SEMDEDUP_THREADS', int(wanted) if wanted.isdigit() else wanted, 1, whole=True)
+    if wanted: return check_range('SEMDEDUP_THREADS', int(wanted) if wanted.isdecimal() else wanted, 1, whole=True)
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 @functools.cache

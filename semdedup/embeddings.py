@@ -43,7 +43,7 @@ class Pixels:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return np.divide(images.reshape(len(images), -1), np.float32(255), dtype=np.float32)
 
-# %% ../nbs/01_embeddings.ipynb #d137bc7c
+# %% ../nbs/01_embeddings.ipynb #1deacd4e
 class TorchEncoder:
     "R2: a network's features, averaged over their places: `(b, d)` float32."
     def __init__(self,
@@ -57,7 +57,7 @@ class TorchEncoder:
         interpolation: str = 'bilinear', # how images are brought to `size`: bilinear or bicubic
     ):
         self.name, self.size, self.device, self.interpolation = name, size, best_device(device), check_name('interpolation', interpolation, ['bilinear', 'bicubic'])
-        self.module = module.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.module = module.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self.mean, self.std = [torch.tensor(o, device=self.device).view(1, -1, 1, 1) for o in (mean, std)]
         state = digest(*[a for k, v in sorted(module.state_dict().items()) for a in (k, v.cpu().numpy())])
         self.config = dict(encoder=name, size=size, mean=mean, std=std, weights=weights, state=state, pool='mean')
@@ -91,7 +91,7 @@ def best_device(
     if not there[device.split(':')[0]]: raise UserError(f'device {device!r} is not available here. Use device="cpu", or leave it out.')
     return device
 
-# %% ../nbs/01_embeddings.ipynb #674ff106
+# %% ../nbs/01_embeddings.ipynb #8a5b5c68
 def read_weights(
     path: str | Path, # a .safetensors, .pth or .pt file
 ) -> dict[str, torch.Tensor]: # parameters by name, float32
@@ -107,8 +107,8 @@ def read_weights(
 
 # The first biases of IMAGENET1K_FEATURES, to half precision
 FEATURES_BIAS = torch.tensor([.7344, .0934, .0677, .8862])
-FEATURES_INPUT = dict(mean=(0.48235, 0.45882, 0.40784), std=(1/255,)*3)
-IMAGENET_INPUT = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+FEATURES_INPUT: dict[str, Any] = dict(mean=(0.48235, 0.45882, 0.40784), std=(1/255,)*3)
+IMAGENET_INPUT: dict[str, Any] = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 # %% ../nbs/01_embeddings.ipynb #d91ba7ef
 def input_size(
@@ -239,7 +239,7 @@ def torchvision_encoder(
     return TorchEncoder(name, module, size or (how.crop_size[0] if fixed else input_size(side, least)), tuple(how.mean), tuple(how.std), weights=source, device=device,
                         interpolation='bicubic' if how.interpolation.value == 'bicubic' else 'bilinear')
 
-# %% ../nbs/01_embeddings.ipynb #995f5965
+# %% ../nbs/01_embeddings.ipynb #8850b860
 CLIP, DINO = 'vit_base_patch32_clip_224.openai', 'vit_small_patch14_dinov2.lvd142m' # timm's names
 
 def timm_encoder(
@@ -255,7 +255,7 @@ def timm_encoder(
     if not timm.is_model(name): check_model('timm', name, timm.list_models())
     known, here = timm.get_pretrained_cfg(name), data_root()/f'{name}.safetensors'
     weights = weights or (here if here.exists() else None)
-    resized = dict(img_size=size) if size and getattr(known, 'fixed_input_size', False) else {}
+    resized: dict[str, Any] = dict(img_size=size) if size and getattr(known, 'fixed_input_size', False) else {}
     if weights: module, source = timm_from_file(name, read_weights(weights), Path(weights).name, resized), Path(weights).name
     else:
         source = f'timm {name}'

@@ -41,7 +41,7 @@ def why(
     if 'truncated' in said.lower(): return 'the file is truncated'
     return f'the file is damaged ({said})' if re.search('broken|decoder', said) else said or type(e).__name__
 
-# %% ../nbs/00a_photos.ipynb #c2057cbd
+# %% ../nbs/00a_photos.ipynb #39a97054
 MAX_BYTES = 2**29
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'AVIF', 'JPEG2000', 'PPM')
 ENDINGS = {'.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff', '.avif', '.jp2', '.j2k',
@@ -57,7 +57,7 @@ def formats() -> list[str]:
 def max_pixels() -> int: # width times height
     "The largest image that is decoded: `SEMDEDUP_MAX_PIXELS`, or 200 million pixels."
     wanted = os.environ.get('SEMDEDUP_MAX_PIXELS')
-    return 200_000_000 if wanted is None else check_range('SEMDEDUP_MAX_PIXELS', int(wanted) if wanted.isdigit() else wanted, 1, whole=True)
+    return 200_000_000 if wanted is None else check_range('SEMDEDUP_MAX_PIXELS', int(wanted) if wanted.isdecimal() else wanted, 1, whole=True)
 
 def relax_pillow() -> None:
     "Take Pillow's own limit and its warnings away, in a process that does nothing else but decode."
@@ -188,12 +188,12 @@ def as_chw(
     "A picture as an array, channels first."
     return np.ascontiguousarray(np.asarray(im).transpose(2, 0, 1))
 
-# %% ../nbs/00a_photos.ipynb #64f35d63
+# %% ../nbs/00a_photos.ipynb #a959cbe1
 @dataclass
 class Photos:
     "Many images, none of them decoded yet: what `open_photos` returns."
     source: str # where they came from, for the report
-    ids: np.ndarray # (n,) str: the path below the folder with /, or the place in the archive or data set
+    ids: Any # (n,) str, any sequence when it is made: the path below the folder with /, or the place in the archive or data set
     reader: Any # fetches one: `read(i)`, `mark(i)`, `path(i)`
     labels: np.ndarray | None = None # (n,) int64, positions in `classes`; -1 for images without label
     classes: list[str] = field(default_factory=list) # a name a class; empty without labels
@@ -390,9 +390,9 @@ def from_paths(
     reader = Files(root, names, np.array([stamp(look_at(p)) for p in whole], np.int64).reshape(-1, 3))
     return Photos(f'{len(whole):,} files in {root}', [printable(n) for n in names], reader, folder=Path(root) if root else None)
 
-# %% ../nbs/00a_photos.ipynb #5078b937
+# %% ../nbs/00a_photos.ipynb #20d8a9ab
 def number_labels(
-    values: Sequence[Any], # a label an image: whole numbers, words, or None
+    values: Sequence[Any] | np.ndarray, # a label an image: whole numbers, words, or None
     names: Sequence[str] | None = None, # names of the classes that numbers mean
 ) -> tuple[np.ndarray, list[str]]: # (n,) int64 with -1 for none, and names
     "Labels as positions in a list of classes."
@@ -443,7 +443,7 @@ def tar_members(
     except (OSError, tarfile.TarError) as e:
         raise UserError(f'{path} cannot be read as an uncompressed tar ({why(e)}). If it is compressed, unpack it with gzip -d or the like first.') from e
 
-# %% ../nbs/00a_photos.ipynb #e67984e9
+# %% ../nbs/00a_photos.ipynb #1719f385
 LABELS = ('label', 'labels', 'cls', 'class', 'target', 'fine_label')
 
 def tar_label(
@@ -465,9 +465,9 @@ def from_tars(
     label_column: str | None = None, # the entry of .json that is the label
 ) -> Photos:
     "The images in WebDataset tars; named by their names in the tar, with that of the tar before if there are several."
-    tars, skipped, names, places, keys, notes = [os.path.abspath(t) for t in tars], Counter(), [], [], [], {}
-    for which, tar in enumerate(tars):
-        before = f'{printable(Path(tar).stem)}/' if len(tars) > 1 else ''
+    paths, skipped, names, places, keys, notes = [os.path.abspath(t) for t in tars], Counter(), [], [], [], {}
+    for which, tar in enumerate(paths):
+        before = f'{printable(Path(tar).stem)}/' if len(paths) > 1 else ''
         for name, start, size in tar_members(tar, skipped):
             folder, _, base = name.rpartition('/')
             stem, _, ending = base.partition('.')
@@ -476,8 +476,8 @@ def from_tars(
             elif os.path.splitext(base)[1].lower() in ENDINGS: names.append(before + printable(name)); places.append((which, start, size)); keys.append(key)
             elif ending in ('.cls', '.json') and size < 2**20: notes.setdefault(key, {})[ending] = (which, start, size)
             else: skipped[ending] += 1
-    reader = Members(tars, [stamp(os.stat(t)) for t in tars], np.array(places, np.int64).reshape(-1, 3))
-    source = tars[0] if len(tars) == 1 else f'{len(tars)} tars in {os.path.dirname(tars[0])}'
+    reader = Members(paths, [stamp(os.stat(t)) for t in paths], np.array(places, np.int64).reshape(-1, 3))
+    source = paths[0] if len(paths) == 1 else f'{len(paths)} tars in {os.path.dirname(paths[0])}'
     photos = Photos(source, names, reader, skipped=dict(skipped))
     if notes: photos.labels, photos.classes = tar_labels(keys, notes, reader, label_column)
     return photos
@@ -518,7 +518,7 @@ def channels_last(
     "Bring channels behind the pixels, if they are in front."
     return a.transpose(1, 2, 0) if a.ndim == 3 and a.shape[2] not in (1, 3, 4) and a.shape[0] in (1, 3, 4) else a
 
-# %% ../nbs/00a_photos.ipynb #cf23d347
+# %% ../nbs/00a_photos.ipynb #5ba99a9a
 @dataclass
 class Cells:
     "Reads the cells of one column of Parquet files."
@@ -570,8 +570,8 @@ def from_parquet(
 ) -> Photos:
     "The images in Parquet files; named by file and row."
     import pyarrow.parquet as pq
-    files, groups, ids, values, names, at = [os.path.abspath(f) for f in files], [], [], [], None, 0
-    for which, path in enumerate(files):
+    paths, groups, ids, values, names, at = [os.path.abspath(f) for f in files], [], [], [], None, 0
+    for which, path in enumerate(paths):
         with readable(f'{path} cannot be read as Parquet'):
             f = pq.ParquetFile(path)
             column = image_column(f.schema_arrow, column, path)
@@ -579,13 +579,13 @@ def from_parquet(
             if label not in (None, *f.schema_arrow.names): raise UserError(f'{path} has no column {label!r}. There are: {", ".join(f.schema_arrow.names)}.')
             if label: values += f.read([label]).column(0).to_pylist()
             names, sizes = names or class_names(f.schema_arrow, label), [f.metadata.row_group(g).num_rows for g in range(f.metadata.num_row_groups)]
-        before, rows = f'{printable(Path(path).stem)}/' if len(files) > 1 else '', f.metadata.num_rows
+        before, rows = f'{printable(Path(path).stem)}/' if len(paths) > 1 else '', f.metadata.num_rows
         if sum(sizes) != rows or (label and len(values) != len(ids) + rows): raise UserError(f'{path} says that it has {rows} rows, and holds {sum(sizes)}: it is damaged.')
         ids += [f'{before}{r:06d}' for r in range(rows)]
         for g, size in enumerate(sizes): groups.append((at, which, g)); at += size
-    reader = Cells(files, [stamp(os.stat(f)) for f in files], np.array(groups, np.int64).reshape(-1, 3), column)
+    reader = Cells(paths, [stamp(os.stat(f)) for f in paths], np.array(groups, np.int64).reshape(-1, 3), column)
     labels, classes = number_labels(values, names) if len(values) == len(ids) > 0 else (None, [])
-    return Photos(files[0] if len(files) == 1 else f'{len(files)} Parquet files in {os.path.dirname(files[0])}', ids, reader, labels, classes)
+    return Photos(paths[0] if len(paths) == 1 else f'{len(paths)} Parquet files in {os.path.dirname(paths[0])}', ids, reader, labels, classes)
 
 def class_names(
     schema, # a pyarrow schema

@@ -25,11 +25,11 @@ __all__ = ['MODELS', 'REGIMES', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 
            'stacks', 'train', 'shared_out', 'one_thread_each', 'interval', 'difference', 'paired_p', 'holm', 'Scores',
            'evaluate']
 
-# %% ../nbs/06_training.ipynb #e7c30739
+# %% ../nbs/06_training.ipynb #c046aa69
 class Model(Protocol):
     "What the trainer needs of a model."
     at_once: int # replicas that a CPU trains together
-    def init(self, shape: tuple[int, int, int], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]: ...
+    def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]: ...
     def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor: ...
 
 def layer(
@@ -88,7 +88,7 @@ class CNN:
 
 MODELS: dict[str, Model] = {'mlp': MLP(), 'cnn': CNN()}
 
-# %% ../nbs/06_training.ipynb #0e426bcc
+# %% ../nbs/06_training.ipynb #5ef25dd0
 class Batches:
     "A split on the device, whose batches are standardised floats."
     def __init__(self,
@@ -118,9 +118,10 @@ def scale_of(
     n = split.images.size / split.images.shape[1]
     mean = total / n
     std = np.sqrt(np.maximum(squares / n - mean ** 2, 0))
-    return tuple(torch.tensor(o, dtype=torch.float32).view(-1, 1, 1) for o in (mean, np.maximum(std, 1e-6)))
+    mean, std = (torch.tensor(o, dtype=torch.float32).view(-1, 1, 1) for o in (mean, np.maximum(std, 1e-6)))
+    return mean, std
 
-# %% ../nbs/06_training.ipynb #86500f15
+# %% ../nbs/06_training.ipynb #53a5c660
 @dataclass(frozen=True)
 class Recipe:
     "How models are trained."
@@ -149,7 +150,7 @@ def accuracy(
     batch: int = 500, # images at a time
 ) -> np.ndarray: # (R,) per cent; NaN for a replica that diverged
     "Accuracy of each replica."
-    R, right = len(params[0]), 0.
+    R, right = len(params[0]), torch.zeros(len(params[0]), device=data.y.device)
     for rows in torch.arange(len(data), device=data.y.device).split(batch):
         x, y = data[rows[None]]
         logits = model.forward(params, x.expand(R, *x.shape[1:]))
