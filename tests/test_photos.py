@@ -43,7 +43,7 @@ LOSSLESS = {'png': encoded(scene()), 'bmp': encoded(scene(), 'BMP'), 'tiff': enc
             'interlaced': encoded(scene(), optimize=True), 'animated png': animation('PNG'), 'animated webp': animation('WEBP'), 'animated gif': animation('GIF'),
             'pages': encoded(scene(), 'TIFF', save_all=True, append_images=[Image.new('RGB', (5, 5))]), 'opaque': encoded(scene().convert('RGBA'))}
 LOSSY = {'jpeg': encoded(scene(), 'JPEG', quality=95), 'progressive': encoded(scene(), 'JPEG', quality=95, progressive=True), 'cmyk jpeg': encoded(scene().convert('CMYK'), 'JPEG', quality=95),
-         'cmyk tiff': encoded(scene().convert('CMYK'), 'TIFF'), 'ycbcr tiff': encoded(scene().convert('YCbCr'), 'TIFF'), 'webp': encoded(scene(), 'WEBP', quality=95),
+         'cmyk tiff': encoded(scene().convert('CMYK'), 'TIFF'), 'ycbcr tiff': encoded(scene().convert('YCbCr'), 'TIFF', compression='tiff_lzw'), 'webp': encoded(scene(), 'WEBP', quality=95),
          'lab tiff': encoded(ImageCms.profileToProfile(scene(), ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB'), outputMode='LAB'), 'TIFF')}
 
 @pytest.mark.parametrize('data', LOSSLESS.values(), ids=LOSSLESS)

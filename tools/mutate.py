@@ -24,20 +24,23 @@ def in_place(node):
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Invert)): yield 'without sign', lambda n: setattr(n, 'op', ast.UAdd())
     if isinstance(node, (ast.Break, ast.Continue)): yield 'pass', None
 
-def mutants(source):
-    "Each change as (line, what it becomes, the whole source with it). Annotations and texts of errors are left alone."
-    tree = ast.parse(source)
+def mutants(tree):
+    "Each change as (line, which node, which of its changes, what it becomes). Annotations and texts of errors are left alone."
     for node in ast.walk(tree):
         for child in (getattr(node, 'annotation', None), getattr(node, 'returns', None), node if isinstance(node, (ast.Raise, ast.JoinedStr)) else None):
             for n in ast.walk(child) if child else (): n.skip = True
     for i, node in enumerate(ast.walk(tree)):
         if hasattr(node, 'skip'): continue
-        for what, change in in_place(node):
-            other = copy.deepcopy(tree)
-            n = next(m for j, m in enumerate(ast.walk(other)) if j == i)
-            if change: change(n)
-            else: n.__class__ = ast.Pass
-            yield node.lineno, what, ast.unparse(ast.fix_missing_locations(other))
+        for c, (what, _) in enumerate(in_place(node)): yield node.lineno, i, c, what
+
+def changed(tree, i, c):
+    "The source with one change."
+    other = copy.deepcopy(tree)
+    node = next(n for j, n in enumerate(ast.walk(other)) if j == i)
+    _, change = list(in_place(node))[c]
+    if change: change(node)
+    else: node.__class__ = ast.Pass
+    return ast.unparse(ast.fix_missing_locations(other))
 
 class Instead(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     "Imports one module from a text."
@@ -72,11 +75,12 @@ def main():
         text = (ROOT/'semdedup'/f'{module}.py').read_text()
         if not survives(module, text, a.tests, 10 * a.seconds): sys.exit(f'The tests fail without any change to {module}.')
         low, high = map(int, a.lines.split('-')) if a.lines else (0, 10**9)
-        every = [m for m in mutants(text) if low <= m[0] <= high]
+        tree = ast.parse(text)
+        every = [m for m in mutants(tree) if low <= m[0] <= high]
         chosen = random.Random(a.seed).sample(every, a.sample) if a.sample and a.sample < len(every) else every
         lines, count, start = text.splitlines(), Counter(), time.time()
-        for line, what, source in sorted(chosen):
-            alive = survives(module, source, a.tests, a.seconds)
+        for line, i, c, what in sorted(chosen):
+            alive = survives(module, changed(tree, i, c), a.tests, a.seconds)
             count[alive] += 1
             if alive: print(f'{module}:{line}: {what}: {lines[line - 1].strip()[:160]}', flush=True)
         print(f'{module}: {count[False]} of {len(chosen)} mutants noticed ({len(every)} there are), {time.time() - start:.0f} s', flush=True)
