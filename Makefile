@@ -8,7 +8,7 @@ NEEDS   := settings.ini setup.py pyproject.toml
 # What nbdev and tools/make_readme.py write from the notebooks, and the notebooks themselves.
 MADE    := nbs semdedup README.md index_files
 
-.PHONY: help report test notebooks check docs bench clean
+.PHONY: help report test notebooks check docs lint coverage lowest bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -45,11 +45,29 @@ check: $(VENV)/.dev ## do the notebooks, the package and the README agree, and i
 docs: $(VENV)/.dev ## build the site from the notebooks, offline: _docs/index.html; a broken link is an error
 	@$(BIN)/python tools/make_docs.py
 
+lint: $(VENV)/.dev ## ruff, codespell and mypy
+	@$(BIN)/ruff check semdedup tests tools benchmarks setup.py
+	@git ls-files -z '*.ipynb' '*.md' '*.py' '*.yml' '*.toml' '*.ini' '*.cff' | xargs -0 $(BIN)/codespell
+	@$(BIN)/mypy
+
+coverage: $(VENV)/.dev ## how much of the package the notebooks and tests/ run, by line and branch: htmlcov/index.html
+	@rm -f .coverage .coverage.*; status=0; \
+	$(BIN)/coverage run $(BIN)/nbdev_test --n_workers $(WORKERS) || status=1; \
+	$(BIN)/coverage run -m pytest || status=1; \
+	$(BIN)/coverage combine -q; $(BIN)/coverage html -q; $(BIN)/coverage report || status=1; exit $$status
+
+# uv takes the lowest version of each direct requirement; of what those require in turn, whatever fits.
+lowest: ## the quick tests with the lowest versions that settings.ini allows, in .venv-lowest
+	@"$(PYTHON)" -m venv --clear .venv-lowest
+	@.venv-lowest/bin/python -m pip install -qq --disable-pip-version-check uv
+	@.venv-lowest/bin/uv pip install -q --python .venv-lowest --resolution lowest-direct -e . 'pytest>=8' 'hypothesis>=6.100'
+	@.venv-lowest/bin/python -m pytest -rs tests/test_engine.py tests/test_engine_properties.py tests/test_photos.py tests/test_own.py tests/test_cli.py tests/test_layers.py
+
 bench: $(VENV)/.installed ## run benchmarks/*.py
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
 
 clean: ## remove what builds and tests leave behind (not .venv, not results)
-	@rm -rf build dist ./*.egg-info _proc _docs .pytest_cache
+	@rm -rf build dist ./*.egg-info _proc _docs .pytest_cache .ruff_cache .mypy_cache .coverage .coverage.* htmlcov .venv-lowest
 	@find nbs semdedup tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # A folder .venv that is there already is used as it is, if pip answers in it.

@@ -21,7 +21,7 @@ setup(
     package_dir={'semdedup.experiments': 'nbs/experiments'},
     package_data={'semdedup.experiments': ['*.ipynb'], 'semdedup.data': ['*'], 'semdedup.templates': ['*']},
     python_requires=f'>={cfg["min_python"]}', install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'dask', 'hf', 'timm', 'bench')},
+    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'dask', 'faiss', 'hf', 'timm', 'bench')},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f'{cfg["lib_name"]}={cfg["lib_path"]}._modidx:d']},
     long_description=(here / 'README.md').read_text(encoding='utf-8') if (here / 'README.md').exists() else '',
     long_description_content_type='text/markdown', zip_safe=False)

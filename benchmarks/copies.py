@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from semdedup import load_images
-from semdedup.copies import FEATURES, OFFSET, WEIGHTS, best_matches, find_candidates, measure_pairs, verify
+from semdedup.copies import FEATURES, best_matches, find_candidates, measure_pairs, verify
 from semdedup.core import atomic_write, blocks, cpu_count
 from semdedup.embeddings import efficientnet_lite0, embed, unit_rows
 
@@ -267,7 +267,10 @@ def fit(scene):
 
 def speed(images, pairs):
     "Images and pairs a second."
-    seconds = lambda f: (lambda t: (f(), time.perf_counter() - t)[1])(time.perf_counter())
+    def seconds(f):
+        start = time.perf_counter()
+        f()
+        return time.perf_counter() - start
     x = embed(images, 'copies', cache=False)
     few = images[:2000]
     return dict(embedded_per_second=round(len(images) / min(seconds(lambda: embed(images, 'copies', cache=False)) for _ in range(3))),

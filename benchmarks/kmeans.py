@@ -37,7 +37,7 @@ def methods(x, start, n):
         return km.centroids, km.index.search(x, 1)[1][:, 0]
     def product():
         for _ in range(n): x @ start.T
-        return None
+        return
     return {'semdedup (spherical)': lambda: ours(True), 'semdedup (euclidean)': lambda: ours(False), 'fast-pytorch-kmeans': plain, 'scikit-learn': sklearn, 'faiss': with_faiss, 'bare product x @ c.T': product}
 
 def cpu():

@@ -13,7 +13,7 @@ writes only where `--out` says.
 """
 import argparse, json, os, resource, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from dedup import machine, markdown, short
 from PIL import Image
 from semdedup.core import Workers, atomic_write, cpu_count

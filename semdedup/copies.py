@@ -136,14 +136,14 @@ def find_candidates(
     found = np.concatenate(found) if found else np.empty((0, k), np.int64)
     return np.stack([np.repeat(np.arange(len(images)), k), found.reshape(-1)], 1)
 
-# %% ../nbs/00b_copies.ipynb #5965cddb
+# %% ../nbs/00b_copies.ipynb #4f4c264f
 @functools.cache
 def blurring(
     sigma: float, # of the Gaussian, in pixels
 ) -> torch.Tensor: # (SIDE, SIDE): blurs along one axis
     "A Gaussian along an axis that is mirrored at its ends, as a matrix: faster than a convolution for so small pictures."
     i = np.arange(SIDE)
-    k = sum(np.exp(-.5 * ((i[:, None] - j) / sigma)**2) for j in (i, -i - 1, 2 * SIDE - 1 - i))
+    k = np.sum([np.exp(-.5 * ((i[:, None] - j) / sigma)**2) for j in (i, -i - 1, 2 * SIDE - 1 - i)], 0)
     return torch.from_numpy((k / k.sum(1, keepdims=True)).astype(np.float32))
 
 def blur(
@@ -226,7 +226,7 @@ def misfit(
     gain = (da * db).sum(1, keepdim=True) / ((db * db).sum(1, keepdim=True) + 1e-4)
     return da - gain.clamp(.2, 5) * db
 
-# %% ../nbs/00b_copies.ipynb #07da6a0c
+# %% ../nbs/00b_copies.ipynb #bac82686
 NOISE = (3 / 255)**2 # the variance that encodings add
 FEATURES = ('detail', 'fine', 'blocks', 'worst quarter', 'median', 'colour', 'zoom', 'stretch', 'overlap', 'mirrored')
 
@@ -238,7 +238,8 @@ def moments(
     "Covariance and both variances, over the places inside."
     n = inside.sum((-2, -1)).clamp(min=1)
     da, db = [o - ((o * inside).sum((-2, -1)) / n)[..., None, None] for o in (a, b)]
-    return tuple((o * inside).sum((-2, -1)) / n for o in (da * db, da * da, db * db))
+    covariance, var_a, var_b = ((o * inside).sum((-2, -1)) / n for o in (da * db, da * da, db * db))
+    return covariance, var_a, var_b
 
 def correlation(
     a: torch.Tensor, # (…, SIDE, SIDE)

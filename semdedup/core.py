@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'check_finite', 'digest', 'mendable',
-           'make_folder', 'atomic_write', 'current_umask', 'cache_dir', 'data_root', 'progress', 'cpu_count',
-           'free_cpus', 'thread_pools', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'blocks', 'parse_bytes']
+__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'check_finite', 'digest', 'first_line',
+           'readable', 'from_json', 'mendable', 'make_folder', 'atomic_write', 'current_umask', 'cache_dir',
+           'data_root', 'progress', 'cpu_count', 'free_cpus', 'thread_pools', 'Workers', 'alone', 'DaskWorkers',
+           'workers_on', 'blocks', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -36,10 +37,10 @@ def check_name(
     hint = f' Did you mean {near[0]!r}?' if near else ''
     raise UserError(f'Unknown {kind} {name!r}.{hint} There are: {", ".join(valid)}.')
 
-# %% ../nbs/00_core.ipynb #a2f79389
+# %% ../nbs/00_core.ipynb #58c14d72
 def check_range(
     name: str, # the argument's name
-    value: float, # what the user gave
+    value: Any, # what the user gave
     low: float, # smallest allowed value
     high: float = float('inf'), # largest allowed value
     whole: bool = False, # must it be a whole number?
@@ -90,6 +91,30 @@ def digest(
         else: h.update(json.dumps(part, sort_keys=True, default=str).encode())
         h.update(b'\0')
     return h.hexdigest()[:length]
+
+# %% ../nbs/00_core.ipynb #64a6ed95
+def first_line(
+    e: BaseException, # what was raised
+) -> str: # a part of a sentence
+    "The first line of what an exception says; its kind if it says nothing."
+    return next((line for line in str(e).splitlines() if line.strip()), type(e).__name__).strip()
+
+@contextmanager
+def readable(
+    what: str, # whose reading fails, in words: it begins the sentence
+    then: str = '', # what to do about it: it ends the message
+) -> Iterator[None]:
+    "Turn whatever a library raises on a damaged file into a `UserError`."
+    try: yield
+    except UserError: raise
+    except Exception as e: raise UserError(f'{what} ({first_line(e)}).{then and " "}{then}') from e
+
+def from_json(
+    text: str | bytes, # what a file held
+) -> Any: # None if it is not JSON
+    "What JSON says."
+    try: return json.loads(text)
+    except (ValueError, RecursionError): return None
 
 # %% ../nbs/00_core.ipynb #f3a70506
 MENDABLE = {errno.ENOSPC: 'the disk is full: free some space', errno.EDQUOT: 'the disk quota is used up: free some space',
@@ -163,11 +188,11 @@ def progress(
     off = None if shown is None else shown == '0'
     return tqdm(iterable, desc=desc, total=total, unit=unit, leave=False, delay=1, disable=off, dynamic_ncols=True, **kwargs)
 
-# %% ../nbs/00_core.ipynb #5cacd65a
+# %% ../nbs/00_core.ipynb #b72c6f64
 def cpu_count() -> int: # at least 1
     "CPUs that this process may use; `SEMDEDUP_THREADS` overrides."
     wanted = os.environ.get('SEMDEDUP_THREADS')
-    if wanted: return check_range('SEMDEDUP_THREADS', int(wanted) if wanted.isdigit() else wanted, 1, whole=True)
+    if wanted: return check_range('SEMDEDUP_THREADS', int(wanted) if wanted.isdecimal() else wanted, 1, whole=True)
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 @functools.cache
@@ -177,7 +202,7 @@ def free_cpus() -> int: # at least 1
     busy = sum(psutil.cpu_percent(interval=.1, percpu=True)) / 100
     return max(1, min(cpu_count(), round((os.cpu_count() or 1) - busy)))
 
-# %% ../nbs/00_core.ipynb #9bf3505d
+# %% ../nbs/00_core.ipynb #13328a51
 @functools.cache
 def thread_pools(): # threadpoolctl.ThreadpoolController
     "The thread pools of BLAS libraries. Looked up once: the search runs Python inside a C callback, where a Ctrl-C would be lost."
@@ -197,7 +222,7 @@ class Workers:
         if self.torch: self.torch.set_num_threads(1)
         self.pool = ThreadPoolExecutor(self.n_workers)
         return self
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.pool.shutdown(cancel_futures=True)
         self.limits.restore_original_limits()
         if self.torch: self.torch.set_num_threads(self.torch_threads)
@@ -234,7 +259,7 @@ class DaskWorkers(Workers):
     ):
         self.client, self.n_workers, self.scattered = client, max(1, len(client.scheduler_info()['workers'])), {}
     def __enter__(self) -> DaskWorkers: return self
-    def __exit__(self, *exc: Any) -> None: self.scattered.clear()
+    def __exit__(self, *exc: object) -> None: self.scattered.clear()
     def share(self, value: Any) -> Any:
         "Send something large to all workers, once. It comes back from here if they all die."
         if id(value) not in self.scattered: self.scattered[id(value)] = self.client.scatter(value, broadcast=True, hash=False), value

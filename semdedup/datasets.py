@@ -123,7 +123,7 @@ def from_arrays(
     idx = [as_index(i, len(x), f'{name}: {w}_index') for i, x, w in ((train_index, train, 'train'), (test_index, test, 'test'))]
     return Images(name, Split(train, y, idx[0]), Split(test, y_test, idx[1]), classes, source=source)
 
-# %% ../nbs/00_datasets.ipynb #a00a68d1
+# %% ../nbs/00_datasets.ipynb #6f80a89e
 def read_npz(
     file: str | Path | io.BytesIO, # an .npz with train_images, train_labels, test_images, test_labels (classes, *_index)
     name: str, # what to call the data set
@@ -138,8 +138,8 @@ def read_npz(
     needed = ['train_images', 'train_labels', 'test_images', 'test_labels']
     missing = [k for k in needed if k not in arrays]
     if missing: raise UserError(f'{file} lacks {", ".join(missing)}; it holds {", ".join(arrays) or "nothing"}.')
-    return from_arrays(*[arrays[k] for k in needed], classes=arrays.get('classes'), name=name, source=source or str(file),
-                       train_index=arrays.get('train_index'), test_index=arrays.get('test_index'))
+    x, y, test_x, test_y = (arrays[k] for k in needed)
+    return from_arrays(x, y, test_x, test_y, arrays.get('classes'), name, source or str(file), arrays.get('train_index'), arrays.get('test_index'))
 
 # %% ../nbs/00_datasets.ipynb #6d803cc1
 FMNIST_CLASSES = ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot']
@@ -231,16 +231,16 @@ def torchvision_images(
     train, test = np.flatnonzero(~(last := last_fifth(y))), np.flatnonzero(last)
     return from_arrays(x[train], y[train], x[test], y[test], classes=classes, name=name, source=source, train_index=train, test_index=test)
 
-# %% ../nbs/00_datasets.ipynb #2e431b0e
+# %% ../nbs/00_datasets.ipynb #9aeab2c9
 def load_images(
-    name: str | Images = 'fmnist-mini', # one of `DATASETS`, or the path of an .npz
+    name: str | Path | Images = 'fmnist-mini', # one of `DATASETS`, or the path of an .npz
     root: str | Path | None = None, # the data root; `SEMDEDUP_DATA` or the cache folder if not given
 ) -> Images:
     "Load a data set by name, or from an `.npz` of your own, into memory."
     if isinstance(name, Images): return name
     if str(name).endswith('+copies'): return with_copies(load_images(str(name).removesuffix('+copies'), root))
     if str(name).endswith('.npz'): return read_npz(name, Path(name).stem)
-    check_name('data set', name, DATASETS)
+    name = check_name('data set', name, DATASETS)
     root = Path(root).expanduser() if root else data_root()
     if name in TORCHVISION:
         own = root/f'{name}.npz'

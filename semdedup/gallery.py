@@ -25,7 +25,7 @@ __all__ = ['SHOWN', 'WHAT', 'WIDTH', 'HEIGHT', 'image_kind', 'in_words', 'Shots'
            'cluster_section', 'problem_section', 'across', 'steps_of', 'eps_steps', 'histogram', 'ticks_of',
            'threshold_part', 'answer_of', 'write_html', 'write_gallery', 'write_leaks_page', 'leak_threshold']
 
-# %% ../nbs/08b_gallery.ipynb #80f9a792
+# %% ../nbs/08b_gallery.ipynb #ee8a476a
 def image_kind(
     data: bytes, # an encoded image
 ) -> str: # png, webp or jpeg
@@ -36,9 +36,9 @@ def in_words(
     size: float, # bytes
 ) -> str: # '3.2 GB'
     "A size as a person says it."
-    for unit in 'bytes', 'kB', 'MB', 'GB':
-        if size < 1000 or unit == 'GB': return f'{size:.0f} {unit}' if unit == 'bytes' or size >= 10 else f'{size:.1f} {unit}'
-        size /= 1000
+    units = ['GB', 'MB', 'kB', 'bytes']
+    while size >= 1000 and len(units) > 1: size /= 1000; units.pop()
+    return f'{size:.0f} {units[-1]}' if units[-1] == 'bytes' or size >= 10 else f'{size:.1f} {units[-1]}'
 
 class Shots:
     "Pictures with what is said of them, by their position."
@@ -173,13 +173,13 @@ def problem_section(found: Found) -> dict[str, Any] | None:
     if bad.empty: return None
     return dict(id='problems', name='Images that cannot be read', kind='table', columns=['image', 'reason'], rows=bad[['id', 'problem']].head(SHOWN['problems']).values.tolist(), said=f'They do not stay, and they are not in the deduplicated folder. {first_few(len(bad), SHOWN["problems"], "images")}')
 
-# %% ../nbs/08b_gallery.ipynb #12ba926d
+# %% ../nbs/08b_gallery.ipynb #72aba9d9
 WIDTH, HEIGHT = 640, 150 # of the histogram, in pixels
 
 def across(
-    s: np.ndarray, # similarities
+    s: float | np.ndarray, # similarities
     odds: bool, # are they probabilities, and not cosines?
-) -> np.ndarray: # pixels
+) -> Any: # pixels
     "Where a similarity is in the histogram."
     low, high = SPAN[odds]
     return np.round(WIDTH * (np.clip(stretched(s, odds), low, high) - low) / (high - low), 1)

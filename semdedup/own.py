@@ -47,7 +47,7 @@ def photo_order(
     facts = table.assign(pixels=table['width'].astype(np.int64) * table['height'])
     return {c: facts[c].to_numpy(np.float64) for c in PHOTO_ORDERS[keep]}
 
-# %% ../nbs/08a_own.ipynb #68cb23fc
+# %% ../nbs/08a_own.ipynb #d90bf78c
 LEVELS = (.5, .6, .7, .8, .9, .95, .98) # of similarity, at each of which the earliest are looked at
 
 def candidate_rows(
@@ -92,15 +92,17 @@ def candidates(
     with Workers(cpu_count()) as w:
         parts = blocks(len(x), int(np.clip(2**23 // max(len(x), 1), 32, 256))) # a strip of 32 MB at most, up to 260,000 images
         found = list(progress(w.map(candidate_rows, [p for p in parts if p.stop > 1], x, n_near, n_first, floor, pictures), 'candidates', len(parts), ' blocks'))
-    return tuple(map(np.concatenate, zip(*found))) if found else (np.empty(0, np.int64),) * 2
+    if not found: return np.empty(0, np.int64), np.empty(0, np.int64)
+    later, earlier = map(np.concatenate, zip(*found))
+    return later, earlier
 
-# %% ../nbs/08a_own.ipynb #30269880
+# %% ../nbs/08a_own.ipynb #e3bc6029
 SURE = {False: 1e-4, True: 1e-6} # cosines and probabilities this close to 1 shape no distribution: they are the same
 
 def stretched(
-    s: np.ndarray, # similarities
+    s: float | np.ndarray, # similarities
     odds: bool, # are they probabilities, and not cosines?
-) -> np.ndarray: # on a scale that tells .99 from .999
+) -> Any: # on a scale that tells .99 from .999
     "Similarities on the scale on which they are plotted and fitted."
     far = np.maximum(1 - np.asarray(s, np.float64), 1e-9)
     return np.log(np.maximum(s, 1e-9) / far) if odds else -np.log(far)
@@ -223,7 +225,7 @@ def suggest_from(
     eps = round_down(min(default, eps_at(single.location + single.scale * np.log(2 * len(nearest)), odds)))
     return made(eps, f'no heap of copies stands apart from the other nearest neighbours; at eps={eps:g} at most half a false find is expected in all', single)
 
-# %% ../nbs/08a_own.ipynb #b80af32a
+# %% ../nbs/08a_own.ipynb #ba3f6b35
 def draw(
     self: Suggestion,
     ax: Any = None, # a matplotlib axis; a new figure if not given
@@ -236,7 +238,7 @@ def draw(
     if bins['chance'] is not None: ax.stairs(bins['chance'], bins['edges'], color='.4', label='random pairs (scaled)')
     if bins['null'] is not None: ax.stairs(bins['null'], bins['edges'], color='C1', label='expected without a copy')
     ax.axvline(stretched(1 - self.eps, self.odds), color='C3', lw=1.5, label=f'suggested: eps = {self.eps:g}')
-    ax.set(xticks=stretched(np.array(TICKS[self.odds]), self.odds), xticklabels=[f'{t:g}' for t in TICKS[self.odds]], xlim=SPAN[self.odds], ylim=(0, 1.3 * max(count.max(initial=1), 1)), xlabel='similarity', ylabel='images')
+    ax.set(xticks=stretched(np.array(TICKS[self.odds]), self.odds), xticklabels=[f'{t:g}' for t in TICKS[self.odds]], xlim=SPAN[self.odds], ylim=(0, 1.3 * max(np.max(count, initial=1), 1)), xlabel='similarity', ylabel='images')
     ax.legend(frameon=False, fontsize=8); ax.spines[['top', 'right']].set_visible(False)
     return ax
 
@@ -318,7 +320,7 @@ class Verified(Evidence):
 class TooFar(UserError):
     "More should go than there are copies."
 
-# %% ../nbs/08a_own.ipynb #39de9860
+# %% ../nbs/08a_own.ipynb #da0b0d52
 LEAST = .05 # verified pairs below this similarity are no copies
 MANY = 50_000 # images up to which candidates are looked for in several views: beyond that it takes minutes
 
@@ -367,7 +369,7 @@ class Search:
         later, earlier, s = later[ok], earlier[ok], s[ok]
         if rule == 'semdedup': later, earlier, s = [a[first_best(later, s, place[earlier])] for a in (later, earlier, s)]
         in_order = np.lexsort((place[earlier], place[later]))
-        found = Verified(Plan(self.v, self.groups, place, exact=True, threshold=LEAST, use=use), rule, LEAST, *(a[in_order] for a in (later, earlier, s)), (self.twin, self.first), lengths)
+        found = Verified(Plan(self.v, self.groups, place, exact=True, threshold=LEAST, use=use), rule, LEAST, later[in_order], earlier[in_order], s[in_order], (self.twin, self.first), lengths)
         return found if rule == 'cover' else with_best_of_twins(found)
 
 def same_as_earlier(
@@ -380,7 +382,7 @@ def same_as_earlier(
     again = np.ones(len(order), bool); again[start] = False
     return order[again], order[start[codes[again]]]
 
-# %% ../nbs/08a_own.ipynb #7f152c40
+# %% ../nbs/08a_own.ipynb #2d6c3e86
 FACTS = ('label', 'width', 'height', 'bytes', 'sharpness') # of each image, in the manifest
 
 def in_full(
@@ -430,7 +432,7 @@ def describe(
     what = np.where(same['bytes'], 'the same file as', np.where(same['pixels'] & (exact != ''), 'the same pixels as', 'near-duplicate of'))
     reason = [f'cannot be read: {p}' if p else r.replace('near-duplicate of', w, 1) for p, r, w in zip(scanned['problem'], table['reason'], what)]
     more = {c: scanned[c].to_numpy() for c in FACTS} | dict(reason=np.array(reason, object), exact=exact, problem=scanned['problem'].to_numpy(object))
-    return table[list(COLUMNS)].assign(**more).astype({c: 'str' for c in ('reason', 'exact', 'problem')})
+    return table[list(COLUMNS)].assign(**more).astype(dict.fromkeys(('reason', 'exact', 'problem'), 'str'))
 
 @dataclass(eq=False, repr=False)
 class Found(Selection):
@@ -671,7 +673,7 @@ def clear_folder(
 
 Found.write_folder, Found.write_contents = write_folder, write_contents
 
-# %% ../nbs/08a_own.ipynb #c973db81
+# %% ../nbs/08a_own.ipynb #4f8c033a
 def nearest_rows(
     rows: slice, # which rows of y
     y: np.ndarray, # (m, d) float32 unit rows
@@ -771,7 +773,7 @@ def leaks(
                           'duplicate_id': np.where(position >= 0, np.asarray(photos[0].ids, object)[position], ''), 'duplicate_label': np.where(position >= 0, label_train[position], -1),
                           'duplicate_similarity': everywhere(s, np.nan).astype(np.float32), 'leak': everywhere(s >= 1 - eps - SLACK, False), 'exact': everywhere(exact, ''), 'problem': scanned[1].table['problem'].to_numpy(object)})
     config = dict(name='leaks', train=photos[0].source, test=photos[1].source, data=[p.digest for p in photos], encoder=name, verified=verify, eps=float(eps), n_near=n_near, seed=int(seed))
-    return Leaks(table.astype({c: 'str' for c in ('id', 'duplicate_id', 'exact', 'problem')}), config, classes, *photos, tuple(scanned), suggestion)
+    return Leaks(table.astype(dict.fromkeys(('id', 'duplicate_id', 'exact', 'problem'), 'str')), config, classes, photos[0], photos[1], (scanned[0], scanned[1]), suggestion)
 
 def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray:
     "Values of some rows as a column of all."

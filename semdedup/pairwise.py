@@ -27,7 +27,7 @@ def margin(
     d = v.shape[1]
     return (d + 4) * 2**-24 + 2 * v.off_unit + 2**-22 + (2**-8 if half else 0) # float16 rounds each number by up to 2⁻¹¹, two of them meet, and so does the sum
 
-# %% ../nbs/04_pairwise.ipynb #2bec61ab
+# %% ../nbs/04_pairwise.ipynb #84612506
 @dataclass
 class Tile:
     "Rows to be compared with each other, or with others."
@@ -72,7 +72,7 @@ class Loaded:
     def half(self) -> bool: return self.device != 'cpu' # half precision pays on accelerators; what it finds is verified here, in float64
     def strips(self): # (rows, columns) of each strip; of a tile on the diagonal, columns up to the strip's own end
         for s in blocks(len(self.a), STRIP): yield s, slice(0, s.stop if self.tile.cols is None else len(self.b))
-    def product(self, s: slice, c: slice) -> np.ndarray: # (rows, columns) float32, or a torch tensor on the device
+    def product(self, s: slice, c: slice) -> Any: # (rows, columns) float32: numpy, or torch on the device
         if self.device == 'cpu': return self.a[s] @ self.b[c].T
         return (self.on[0][s] @ self.on[1][c].T).float()
     @property
@@ -99,7 +99,7 @@ def where_at_least(
     if not isinstance(sims, np.ndarray): return tuple(i.cpu().numpy() for i in (sims >= threshold).nonzero(as_tuple=True))
     return np.divmod(np.flatnonzero(sims >= np.float32(threshold)), sims.shape[1])
 
-# %% ../nbs/04_pairwise.ipynb #bfd22eca
+# %% ../nbs/04_pairwise.ipynb #6847fa74
 def tile_pairs(
     tile: Tile, # what to compare
     v: Vectors, # checked
@@ -121,7 +121,9 @@ def tile_pairs(
         found.append((tile.rows[i[hit]].astype(np.int32), t.cols[j[hit]].astype(np.int32), similarity[hit]))
         count += int(hit.sum())
         if count > most: return None
-    return tuple(map(np.concatenate, zip(*found))) if found else (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
+    if not found: return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)
+    rows, cols, similarity = map(np.concatenate, zip(*found))
+    return rows, cols, similarity
 
 # %% ../nbs/04_pairwise.ipynb #67d73812
 def strip_best(

@@ -18,10 +18,10 @@ from .photos import Photos, Picture, Unreadable, as_chw, formats, max_pixels, op
 if TYPE_CHECKING: import pandas as pd, pyarrow as pa
 
 # %% auto #0
-__all__ = ['GREY', 'THUMBNAIL', 'BLOCK', 'VERSION', 'FACTS', 'PIECE', 'SECONDS', 'sharpness', 'lighter', 'Look', 'pixels_digest',
-           'thumbnail', 'look', 'Block', 'look_at_block', 'serve', 'Worker', 'Decoders', 'join', 'Store', 'file_digest',
-           'find', 'Thumbnails', 'Scanned', 'gather', 'typical_side', 'encode_batch', 'unit_or_why', 'look_and_encode',
-           'encoder_for', 'scan', 'same_pixels']
+__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'PIECE', 'SECONDS', 'sharpness', 'lighter', 'Look',
+           'pixels_digest', 'thumbnail', 'look', 'Block', 'look_at_block', 'serve', 'Worker', 'Decoders', 'join',
+           'Store', 'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather', 'typical_side', 'encode_batch',
+           'unit_or_why', 'look_and_encode', 'encoder_for', 'scan', 'same_pixels']
 
 # %% ../nbs/01b_scanning.ipynb #41de7b86
 GREY = 128 # pixels a side of the version whose sharpness is measured
@@ -44,8 +44,10 @@ def lighter(
     k = min(im.size) // GREY
     return im.reduce(k) if k > 1 else im
 
-# %% ../nbs/01b_scanning.ipynb #076b5836
+# %% ../nbs/01b_scanning.ipynb #a145f26d
 THUMBNAIL = 96 # pixels of a thumbnail's longer side
+
+Jpeg = bytes # an encoded image
 
 @dataclass
 class Look:
@@ -56,7 +58,7 @@ class Look:
     sharpness: float = float('nan')
     bytes_digest: str = '' # of the file's bytes
     pixels_digest: str = '' # of the upright pixels; with ~ before it if they are those of a reduced decoding
-    thumbnail: bytes = b'' # a JPEG
+    thumbnail: Jpeg = b''
     problem: str = '' # why it cannot be read
 
 def pixels_digest(
@@ -75,7 +77,7 @@ def thumbnail(
     "A small version of a picture."
     import io
     from PIL import Image
-    if picture.format == 'JPEG' and picture.as_it_is and max(picture.width, picture.height) <= THUMBNAIL and len(data) <= 2**13: return data
+    if picture.format == 'JPEG' and picture.as_it_is and max(picture.width, picture.height) <= THUMBNAIL and len(data) <= 2**13: return bytes(data)
     w, h = light.size
     share = min(1, THUMBNAIL / max(w, h))
     size = max(1, round(w * share)), max(1, round(h * share))
@@ -92,8 +94,8 @@ def look(
     seen = Look()
     try:
         data = photos.read(i)
-        raw = data if isinstance(data, bytes) else np.ascontiguousarray(data)
-        seen.bytes, seen.bytes_digest = memoryview(raw).nbytes, sha256(memoryview(raw).cast('B') if memoryview(raw).nbytes else b'').hexdigest()[:32]
+        raw = memoryview(data if isinstance(data, bytes) else np.ascontiguousarray(data).data)
+        seen.bytes, seen.bytes_digest = raw.nbytes, sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32]
         picture = upright(data, max(side, GREY))
         light = lighter(picture.image)
         seen.width, seen.height, seen.sharpness = picture.width, picture.height, sharpness(light)
@@ -144,7 +146,7 @@ def serve(
         while True: pipe.send(look_at_block(photos, pipe.recv(), side))
     except (EOFError, OSError): pass # nobody wants more
 
-# %% ../nbs/01b_scanning.ipynb #9d9afde5
+# %% ../nbs/01b_scanning.ipynb #dae6d824
 class Worker:
     "A process that looks at images, and the pipe to it. Nobody else uses the pipe, so that it may be killed at any moment."
     def __init__(self,
@@ -167,8 +169,9 @@ class Worker:
     def answer(self) -> Block | None: # None: it has only begun
         "What it has to say; raises `EOFError` or `OSError` if it has died."
         said = self.pipe.recv()
-        if self.ready: self.tasks.popleft(); return said
-        self.ready = True
+        if not self.ready: self.ready = True; return None
+        self.tasks.popleft()
+        return said
     def stop(self) -> None:
         self.pipe.close()
         self.process.kill(); self.process.join()
@@ -189,7 +192,7 @@ class Decoders:
     def __enter__(self) -> Decoders:
         formats() # imports what a forked process should find imported
         return self
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         while self.workers: self.workers.pop().stop()
     def map(self,
         parts: Iterable[np.ndarray], # positions, block by block
@@ -302,7 +305,7 @@ def find(
     at = pc.index_in(pa.array(marks, pa.binary(16)), value_set=kept['mark'].take(pa.array(there)).combine_chunks()).fill_null(-1).to_numpy()
     return np.where(at < 0, -1, there[at] if len(there) else -1)
 
-# %% ../nbs/01b_scanning.ipynb #b6882f83
+# %% ../nbs/01b_scanning.ipynb #205648b1
 class Thumbnails(Sequence):
     "Thumbnails of images, JPEG bytes each, `b''` for those that cannot be read; fetched when they are asked for."
     def __init__(self,
@@ -311,7 +314,7 @@ class Thumbnails(Sequence):
     ):
         self.cells, self.rows = cells, rows
     def __len__(self) -> int: return len(self.rows)
-    def __getitem__(self, i: int) -> bytes: return self.cells[int(self.rows[i])].as_py()
+    def __getitem__(self, i: Any) -> Any: return self.cells[int(self.rows[i])].as_py()
 
 @dataclass
 class Scanned:
@@ -386,7 +389,7 @@ def unit_or_why(
     if length == 0: return None, 'the encoder gave only zeros for it, which has no direction (a black image?)'
     return x / length, ''
 
-# %% ../nbs/01b_scanning.ipynb #12e24f7e
+# %% ../nbs/01b_scanning.ipynb #af0bf49d
 PIECE, SECONDS = 2048, 5. # images and seconds after which a piece is written
 
 def look_and_encode(
@@ -451,7 +454,7 @@ def scan(
     config = {'encoder': enc.config or {'encoder': enc.name}, 'side': side, 'max_pixels': max_pixels(), 'version': VERSION}
     marks = [i.to_bytes(16, 'big') for i in range(len(photos))] if photos.fingerprints is None else [bytes(f) for f in photos.fingerprints]
     own = None if cache and enc.config and photos.fingerprints is not None else tempfile.TemporaryDirectory(prefix='semdedup-')
-    store = Store(own.name if own else (cache_dir()/'scans' if cache is True else Path(cache))/f'{enc.name}-{digest(photos.source, config)}')
+    store = Store(own.name if own else (cache_dir()/'scans' if cache is True else Path(str(cache)))/f'{enc.name}-{digest(photos.source, config)}')
     missing = np.flatnonzero(find(marks, store.read(), sound=True) < 0)
     if len(missing): look_and_encode(photos, missing, marks, enc, side, store, n_workers)
     kept = store.read()

@@ -18,9 +18,9 @@ def child(folder, args, env, file_size):
     from semdedup.cli import main
     main()
 
-def command(folder, *args, env={}, file_size=None):
+def command(folder, *args, env=None, file_size=None):
     "Run `semdedup ARGS` in `folder`; return exit code, standard output and standard error."
-    p = PROCESSES.Process(target=child, args=(folder, args, env, file_size))
+    p = PROCESSES.Process(target=child, args=(folder, args, env or {}, file_size))
     p.start(); p.join(120)
     if p.is_alive(): p.kill(); pytest.fail(f'semdedup {args} is not done after two minutes')
     return p.exitcode, *[(folder.parent/name).read_text(encoding='utf-8') for name in ('stdout', 'stderr')]
@@ -111,7 +111,7 @@ def test_the_console_script(folder):
 def arrays(**changes):
     "What an .npz holds: random images of three classes, with some of the arrays replaced."
     images = lambda n: np.random.default_rng(n).integers(1, 256, (n, 8, 8)).astype(np.uint8)
-    return dict(train_images=images(60), train_labels=np.arange(60) % 3, test_images=images(20), test_labels=np.arange(20) % 3, **{}) | changes
+    return dict(train_images=images(60), train_labels=np.arange(60) % 3, test_images=images(20), test_labels=np.arange(20) % 3) | changes
 
 def spoiled(value, rows):
     "Training images as floats, with `value` in some rows."

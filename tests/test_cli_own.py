@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from test_cli import command, contents, is_one_sentence, is_refused
+from test_cli import command, contents, is_refused
 
 TILES = [Image.fromarray(np.ascontiguousarray(im[y:y + 140, x:x + 140])) for im in load_sample_images().images for y in (0, 142, 284) for x in (0, 142, 284, 426)]
 
@@ -33,7 +33,7 @@ def files(folder): return sorted(p.relative_to(folder).as_posix() for p in folde
 
 def test_dedup_and_nothing_is_deleted(folder):
     before = contents(folder)
-    out, err = run(folder, 'dedup', 'photos', '--eps', '.5')
+    out, _ = run(folder, 'dedup', 'photos', '--eps', '.5')
     assert files(folder/'photos-deduped') == ['config.json', 'index.html', 'manifest.parquet'] and {k: v for k, v in contents(folder).items() if not k.startswith('photos-deduped')} == before
     t = manifest(folder/'photos-deduped')
     assert len(t) == 29 and t['kept'].sum() == 24 and '4: 0 the same file, 0 the same pixels, 4 near-copies' in out and '1 cannot be read' in out
@@ -122,7 +122,7 @@ def test_names_in_any_encoding(folder):
     try: Path(os.fsdecode(bytes(folder/'photos'/'a') + b'/caf\xe9.png')).write_bytes((folder/'photos'/'a'/'0.png').read_bytes())
     except OSError: pytest.skip('the file system wants UTF-8')
     shutil.copy(folder/'photos'/'a'/'2.png', folder/'photos'/'a'/'<img src=x onerror=alert(1)>.png'); TILES[4].rotate(180).save(folder/'photos'/'a'/'two\nlines.png')
-    out, _ = run(folder, 'dedup', 'photos', '--eps', '.5', '--keep', 'random', '--copy', '--csv', '--out', 'out')
+    run(folder, 'dedup', 'photos', '--eps', '.5', '--keep', 'random', '--copy', '--csv', '--out', 'out')
     t = manifest(folder/'out')
     assert len(list((folder/'out'/'images').rglob('*.*'))) == t['kept'].sum() and t['id'].str.contains(r'caf\\xe9').any()
     assert '<img src=x' not in (folder/'out'/'index.html').read_text(encoding='utf-8')

@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from semdedup import UserError, embed
-from semdedup.embeddings import TorchEncoder, average_places, best_device, efficientnet_lite0, find_encoder, get_encoder, module_encoder, read_weights, takes_weights, torchvision_encoder
+from semdedup.embeddings import TorchEncoder, average_places, efficientnet_lite0, find_encoder, get_encoder, module_encoder, read_weights, takes_weights, torchvision_encoder
 
 timm = pytest.importorskip('timm')
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)

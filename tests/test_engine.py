@@ -1,5 +1,5 @@
 """`deduplicate` at its borders: nothing, one item, one row a million times, numbers that are none, files that change, runs that are killed, memory that is bounded."""
-import errno, os, subprocess, sys
+import errno, itertools, os, subprocess, sys
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from semdedup import Clusters, Selection, UserError, deduplicate
 from semdedup.pairwise import largest_earlier
@@ -370,7 +370,7 @@ def test_a_damaged_checkpoint_is_made_again(tmp_path):
     for damage in damages(whole):
         (tmp_path/'part.npz').write_bytes(damage)
         got = saved.read('part')
-        assert got is None or len(got) == 2 and all(np.array_equal(a, b) for a, b in zip(got, arrays))
+        assert got is None or (len(got) == 2 and all(np.array_equal(a, b) for a, b in zip(got, arrays)))
 
 @pytest.mark.parametrize('rule', RULES)
 def test_damaged_checkpoints_do_not_change_the_result(tmp_path, data, rule):
@@ -418,7 +418,7 @@ def at_once(found, x, first, **how):
 @pytest.mark.parametrize('cuts', [[30, 60], [30, 31, 60], [30, 40, 50, 60], [*range(30, 61)]], ids=len)
 def test_adding_in_any_parts_is_as_at_once(first_part, cuts):
     x, found = first_part
-    for a, b in zip(cuts, cuts[1:]): found = found.add(x[a:b])
+    for a, b in itertools.pairwise(cuts): found = found.add(x[a:b])
     want = at_once(found, x, first_part[1])
     assert 0 < (~want.table.kept[30:]).sum() < 30
     pd.testing.assert_frame_equal(found.table, want.table)

@@ -151,7 +151,7 @@ def test_memory_changes_nothing(data, problem, rule, mode, memory, size):
 @few(60)
 @given(st.data(), noisy, st.sampled_from(RULES))
 def test_borders_of_shards_change_nothing(data, problem, rule):
-    x, groups = problem
+    x, _ = problem
     cuts = sorted(data.draw(st.lists(st.integers(0, len(x)), max_size=4)))
     eps = data.draw(thresholds(x))
     want, got = (deduplicate(d, eps=eps, rule=rule, n_clusters=1, probes=2) for d in (x, np.split(x, cuts)))

@@ -239,7 +239,7 @@ def test_class_floors(album):
 def test_killed_at_any_moment_the_rerun_gives_the_same(tmp_path, tiles):
     "Killed at moments of its life, then left to finish: the manifest is that of an undisturbed run."
     photos = make_album(tmp_path/'photos', tiles)
-    command = [sys.executable, '-c', f'from semdedup.cli import main; main()', 'dedup', str(photos), '--eps', '0.5', '--copy', '--out']
+    command = [sys.executable, '-c', 'from semdedup.cli import main; main()', 'dedup', str(photos), '--eps', '0.5', '--copy', '--out']
     def start(out, cache): return subprocess.Popen([*command, str(out)], env={**os.environ, 'SEMDEDUP_CACHE': str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     began = time.monotonic(); assert start(tmp_path/'whole', tmp_path/'cache').wait(300) == 0; took = time.monotonic() - began
     for k in (.55, .8, .95):

@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from semdedup import UserError, open_photos, scan
-from semdedup.photos import Unreadable
-from semdedup.scanning import Decoders, Thumbnails, look, same_pixels
+from semdedup.scanning import Thumbnails, same_pixels
 
 class Means:
     "An encoder that counts the images that it is given, and may be slow."

@@ -36,7 +36,7 @@ def inside(target, folder, cfg):
     path, mark, anchor = target.partition('#')
     path = normpath(join('nbs', folder, path))
     if not (ROOT/path).exists(): sys.exit(f'nbs/{folder}: broken link {target}')
-    if path.startswith(('nbs/', 'reports/')) and not path.startswith(f'nbs/{LEFT_OUT}/') or path in PAGES: return '/' + PAGES.get(path, path.removeprefix('nbs/')) + mark + anchor
+    if (path.startswith(('nbs/', 'reports/')) and not path.startswith(f'nbs/{LEFT_OUT}/')) or path in PAGES: return '/' + PAGES.get(path, path.removeprefix('nbs/')) + mark + anchor
     return f'{cfg.git_url}/blob/{cfg.branch}/{path}{mark}{anchor}'
 
 def public_first(cell):
