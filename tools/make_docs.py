@@ -99,9 +99,13 @@ def process(notebook, page, folder, cfg):
     write_nb(nb, page)
 
 def copy_reports(to):
-    "Copy the pages of reports/ with their figures, and list them on a page: what each found."
+    "Copy the pages of reports/ with their figures, and list them on a page: what each found. The page of all of them is called overview.html, since index.html is the list."
     from semdedup import reports
     text = ['---', 'title: Reports', 'description: What removing costs, measured; each page with its figures and the command that repeats it', '---', '']
+    to.mkdir(parents=True)
+    if (ROOT/'reports'/'index.html').exists():
+        shutil.copy(ROOT/'reports'/'index.html', to/'overview.html')
+        text += ['[All of them on one page](overview.html): what beats chance, and where.', '']
     for page in sorted(ROOT.glob('reports/*/index.html')):
         name = page.parent.name
         shutil.copytree(page.parent, to/name, ignore=lambda folder, names: [n for n in names if not n.endswith(('.html', '.svg', '.png', 'figures'))])
