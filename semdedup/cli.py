@@ -14,12 +14,12 @@ from .core import MENDABLE, UserError, atomic_write, check_range, check_seed, di
 # %% auto #0
 __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'ModelName', 'Epochs', 'RankType', 'PruneType',
            'Verify', 'Encoders', 'Ratios', 'RankTypes', 'PruneTypes', 'Regimes', 'Seeds', 'Holdout', 'Eps', 'Out',
-           'Grid', 'Precision', 'Minutes', 'Resume', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut', 'Copy', 'Link',
-           'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'Device', 'Seed', 'UsageError',
-           'stop_with', 'friendly', 'show_version', 'top', 'many', 'fraction', 'share_or_number', 'model_for',
-           'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'overview', 'results_folder', 'begin_results',
-           'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver', 'dedup', 'command_for', 'leaks', 'prune',
-           'usage_sentence', 'main']
+           'Grid', 'Precision', 'Minutes', 'Resume', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut', 'Copy',
+           'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'Device', 'Seed',
+           'UsageError', 'stop_with', 'friendly', 'show_version', 'top', 'many', 'fraction', 'share_or_number',
+           'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'overview', 'results_folder',
+           'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver', 'dedup', 'command_for',
+           'leaks', 'prune', 'usage_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -274,7 +274,7 @@ def overview(
     from semdedup.reports import make_overview
     typer.echo(make_overview(folder, f'semdedup overview {shlex.quote(str(folder))}'))
 
-# %% ../nbs/09_cli.ipynb #b879d48d
+# %% ../nbs/09_cli.ipynb #823f718d
 def results_folder(
     out: Path | None, # what the user asked for
     source: str, # the images
@@ -302,9 +302,11 @@ def begin_results(
     for old in ('manifest.parquet', 'manifest.csv', 'leaks.parquet', 'leaks.csv', 'clean.txt', 'index.html'): (out/old).unlink(missing_ok=True)
     with atomic_write(file) as tmp: tmp.write_text(json.dumps(plain, indent=1), encoding='utf-8')
 
-def way_of(copy: bool, link: bool, symlink: bool) -> str | None: # copy, link or symlink
+WAYS = {'copy': 'copies', 'link': 'hard links', 'symlink': 'symbolic links'} # to fill a new folder
+
+def way_of(copy: bool, link: bool, symlink: bool) -> str | None: # one of `WAYS`
     "How a new folder is filled; one way at most."
-    asked = [w for w, yes in (('copy', copy), ('link', link), ('symlink', symlink)) if yes]
+    asked = [w for w, yes in zip(WAYS, (copy, link, symlink)) if yes]
     if len(asked) > 1: raise UserError(f'--{asked[0]} and --{asked[1]} are both given. Choose one.')
     return asked[0] if asked else None
 
@@ -396,7 +398,7 @@ def dedup(
     tell(f'go          {int(gone.sum()):,}: ' + ', '.join(f'{int((gone & (t["exact"] == k)).sum()):,} {w}' for k, w in kinds.items()) + f' (eps {found.config["eps"]:.4g}); {int((t["problem"] != "").sum()):,} cannot be read')
     tell(f'manifest    {out/"manifest.parquet"}')
     tell(f'page        {page} ({age():.0f} s)')
-    if how: tell(f'images      {out/"images"} ({ {"copy": "copies", "link": "hard links", "symlink": "symbolic links"}[how]})')
+    if how: tell(f'images      {out/"images"} ({WAYS[how]})')
 
 def command_for(
     verb: str, # dedup, leaks, …
@@ -484,7 +486,7 @@ def prune(
         rarest = left.reindex(size.index, fill_value=0).idxmin()
         tell(f'classes     {len(size):,}; the fewest stay of {found.classes[rarest]!r}: {int(left.get(rarest, 0)):,} of {size[rarest]:,}')
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
-    if how: tell(f'images      {out/"images"} ({ {"copy": "copies", "link": "hard links", "symlink": "symbolic links"}[how]})')
+    if how: tell(f'images      {out/"images"} ({WAYS[how]})')
 
 # %% ../nbs/09_cli.ipynb #f4ecf256
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'UsageError')

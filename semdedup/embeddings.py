@@ -23,7 +23,7 @@ __all__ = ['FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 
            'TorchEncoder', 'average_places', 'best_device', 'read_weights', 'input_size', 'find_vgg16_weights', 'vgg16',
            'downloading', 'download_weights', 'efficientnet_lite0', 'fill', 'check_model', 'behead',
            'torchvision_encoder', 'timm_encoder', 'timm_from_file', 'module_encoder', 'find_encoder', 'takes_weights',
-           'encode', 'unit_rows', 'read_cache', 'write_cache', 'get_encoder', 'Custom', 'embed']
+           'encode', 'unit_rows', 'read_cache', 'write_cache', 'get_encoder', 'name_of', 'Custom', 'embed']
 
 # %% ../nbs/01_embeddings.ipynb #6c6bac46
 @runtime_checkable
@@ -377,7 +377,7 @@ def write_cache(
             if not code: raise
             raise OSError(int(code[1]), str(e)) from e
 
-# %% ../nbs/01_embeddings.ipynb #2b063d0a
+# %% ../nbs/01_embeddings.ipynb #f3bfd0e6
 def get_encoder(
     encoder: str | Encoder | nn.Module | Callable, # a name, an encoder, a network, or a function from a batch (b, c, h, w) uint8 to rows (b, d)
     side: int, # of the images, in pixels
@@ -392,6 +392,12 @@ def get_encoder(
     unknown = [k for k in wanted if k not in inspect.signature(make).parameters]
     if unknown: raise UserError(f'encoder {encoder if isinstance(encoder, str) else type(encoder).__name__!r} takes no {" or ".join(unknown)}. Leave it out, or choose another encoder.')
     return make(side=side, **wanted)
+
+def name_of(
+    encoder: Any, # what `get_encoder` takes
+) -> str:
+    "How an encoder is called in configurations."
+    return encoder if isinstance(encoder, str) else getattr(encoder, 'name', type(encoder).__name__)
 
 class Custom:
     "A user's function as an encoder. Its result cannot be cached: nobody knows what it depends on."

@@ -22,8 +22,9 @@ from .reports import data_uri
 # %% auto #0
 __all__ = ['SHOWN', 'WHAT', 'WIDTH', 'HEIGHT', 'image_kind', 'in_words', 'Shots', 'groups_of', 'first_few', 'group_section',
            'doubtful_pairs', 'pair_rows', 'doubtful_section', 'odd_section', 'label_section', 'split_section',
-           'cluster_section', 'problem_section', 'across', 'steps_of', 'eps_steps', 'histogram', 'ticks_of',
-           'threshold_part', 'answer_of', 'write_html', 'write_gallery', 'write_leaks_page', 'leak_threshold']
+           'cluster_section', 'problem_section', 'across', 'steps_of', 'eps_steps', 'histogram', 'step_table',
+           'ticks_of', 'threshold_part', 'answer_of', 'write_html', 'write_gallery', 'write_leaks_page',
+           'leak_threshold']
 
 # %% ../nbs/08b_gallery.ipynb #ee8a476a
 def image_kind(
@@ -173,7 +174,7 @@ def problem_section(found: Found) -> dict[str, Any] | None:
     if bad.empty: return None
     return dict(id='problems', name='Images that cannot be read', kind='table', columns=['image', 'reason'], rows=bad[['id', 'problem']].head(SHOWN['problems']).values.tolist(), said=f'They do not stay, and they are not in the deduplicated folder. {first_few(len(bad), SHOWN["problems"], "images")}')
 
-# %% ../nbs/08b_gallery.ipynb #72aba9d9
+# %% ../nbs/08b_gallery.ipynb #6cf1a59b
 WIDTH, HEIGHT = 640, 150 # of the histogram, in pixels
 
 def across(
@@ -217,6 +218,15 @@ def histogram(
     line = lambda c: None if c is None else ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip((x[1:] + x[:-1]) / 2, y(c)))
     return dict(alt=alt, bars=[dict(x=round(x[i], 1), y=v, w=round(x[i + 1] - x[i] - .6, 1), h=round(HEIGHT - v, 1)) for i, v in enumerate(y(bins['nearest'])) if bins['nearest'][i]], **{k: line(c) for k, c in curves.items()})
 
+def step_table(
+    steps: Sequence[Sequence[float]], # eps, how many go, pixels
+    at: int, # which one counts: it is among those that are shown
+    n: int, # images
+) -> list[dict[str, str]]: # for the template
+    "Some of the slider's positions as a table."
+    some = sorted({*np.linspace(0, len(steps) - 1, min(10, len(steps))).round().astype(int), at})
+    return [dict(eps=f'{eps:.4g}', s=f'{1 - eps:.4g}', gone=f'{gone:,}', share=f'{gone / n:.1%}') for eps, gone, _ in (steps[i] for i in some)]
+
 def ticks_of(odds: bool) -> list[dict[str, Any]]: # for the template
     "Where which similarities are."
     return [dict(x=float(across(t, odds)), text=f'{t:g}') for t in TICKS[odds]]
@@ -231,9 +241,7 @@ def threshold_part(found: Found) -> dict[str, Any]: # for the template
     if s is not None and len(s.nearest): part |= histogram(s, f'Histogram of the similarity of {len(s.nearest):,} images to their nearest neighbour, with random pairs, and the threshold at {1 - eps:.4g}: {s.found:,} reach the suggested one.')
     if steps:
         at = int(np.argmin([abs(v - eps) for v, *_ in steps]))
-        some = sorted({*np.linspace(0, len(steps) - 1, min(10, len(steps))).round().astype(int), at})
-        part |= dict(steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} images go as copies.',
-                     table=[dict(eps=f'{steps[i][0]:.4g}', s=f'{1 - steps[i][0]:.4g}', gone=f'{steps[i][1]:,}', share=f'{steps[i][1] / n:.1%}') for i in some])
+        part |= dict(steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} images go as copies.', table=step_table(steps, at, n))
     return part
 
 # %% ../nbs/08b_gallery.ipynb #5330d29c
@@ -272,7 +280,7 @@ def write_gallery(
     return write_html(path, kicker='semdedup dedup', title=f'What is there twice in {found.photos.source}?', answer=answer_of(found) + ' Nothing was deleted.', sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=part, command=command,
                       notes=f'keep: {found.config["keep"]}; rule: {found.config["rule"]}; encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page says of each image whether it stays, and why.')
 
-# %% ../nbs/08b_gallery.ipynb #27406a7b
+# %% ../nbs/08b_gallery.ipynb #eb7d2357
 def write_leaks_page(
     found: Leaks, # what `leaks` returned
     path: str | Path, # the page to be written
@@ -308,10 +316,8 @@ def leak_threshold(found: Leaks, command: str) -> dict[str, Any]: # for the temp
     best = np.sort(found.table['duplicate_similarity'].dropna().to_numpy(np.float64))
     odds = found.config['verified']
     tried = eps_steps(eps, min(.99, max(6 * eps, .5)), 90)
-    steps = [[v, int(len(best) - np.searchsorted(best, 1 - v - 6e-8)), float(across(1 - v, odds))] for v in tried]
+    steps = [[v, int(len(best) - np.searchsorted(best, 1 - v - 6e-8)), float(across(1 - v, odds))] for v in tried] # the table has them in float32, which is off by up to 6e-8
     at = tried.index(float(eps))
-    some = sorted({*np.linspace(0, len(steps) - 1, 10).round().astype(int), at})
     part = dict(why=f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {s.why}.' if s else f'You asked for eps={eps:g}: a similarity of at least {1 - eps:.4g}.', n=n, x=float(across(1 - eps, odds)), steps=steps, at=at, command=command, said=f'eps {eps:.4g}: {steps[at][1]:,} of {n:,} test images leak.',
-                ticks=ticks_of(odds),
-                table=[dict(eps=f'{steps[i][0]:.4g}', s=f'{1 - steps[i][0]:.4g}', gone=f'{steps[i][1]:,}', share=f'{steps[i][1] / n:.1%}') for i in some])
+                ticks=ticks_of(odds), table=step_table(steps, at, n))
     return part | (histogram(s, f'Histogram of the similarity of {len(s.nearest):,} test images to the nearest training image, with random pairs, and the threshold at {1 - eps:.4g}.') if s is not None and len(s.nearest) else {})

@@ -399,7 +399,7 @@ def cover_in_parts(
     v.unchanged()
     return stays, of, s
 
-# %% ../nbs/05_pruning.ipynb #9d19485a
+# %% ../nbs/05_pruning.ipynb #568147a2
 RULES = ('cover', 'semdedup')
 
 class BelowFloor(UserError):
@@ -420,6 +420,7 @@ class Evidence:
     @property
     def rows(self) -> np.ndarray: return np.flatnonzero(self.lengths > 0) # positions in the data of the items that were compared
     def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 duplicate of, (n,) float64 similarity
+        "Who stays at a threshold, and who goes for whom; raises `BelowFloor` where pairs are missing."
         if threshold < self.floor - SLACK: raise BelowFloor(f'eps={1 - threshold:.6g} needs pairs down to a similarity of {threshold:.6g}; those at hand begin at {self.floor:.6g}.')
         n, use = len(self.plan.v), self.similarity >= threshold - SLACK
         later, earlier, similarity = self.later[use], self.earlier[use], self.similarity[use]
