@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'check_finite', 'digest', 'first_line',
-           'readable', 'from_json', 'mendable', 'make_folder', 'atomic_write', 'current_umask', 'cache_dir',
-           'data_root', 'progress', 'cpu_count', 'free_cpus', 'thread_pools', 'Workers', 'alone', 'DaskWorkers',
-           'workers_on', 'blocks', 'parse_bytes']
+__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'some_rows', 'check_finite', 'digest',
+           'first_line', 'readable', 'from_json', 'mendable', 'make_folder', 'atomic_write', 'current_umask',
+           'cache_dir', 'data_root', 'natural', 'progress', 'cpu_count', 'free_cpus', 'thread_pools', 'Workers',
+           'alone', 'DaskWorkers', 'workers_on', 'blocks', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -58,7 +58,7 @@ def check_seed(
     "Return `seed` if numpy's and torch's generators take it; else raise `UserError`."
     return check_range('seed', seed, 0, 2**63 - 1, whole=True)
 
-# %% ../nbs/00_core.ipynb #6a9bb265
+# %% ../nbs/00_core.ipynb #8fe231d2
 def bad_rows(
     x: np.ndarray, # (n, ...) any numbers
 ) -> np.ndarray: # (m,) int64, the rows that hold NaN or infinity
@@ -67,15 +67,20 @@ def bad_rows(
     with np.errstate(invalid='ignore', over='ignore'): sums = x.reshape(len(x), -1).sum(1, dtype=np.promote_types(x.dtype, np.float32))
     return np.flatnonzero(~np.isfinite(sums))
 
+def some_rows(
+    rows: np.ndarray, # (m,) positions
+) -> str: # 'rows 3, 8, 11, 12, 20, …'
+    "The first few rows, for a message."
+    return f'rows {", ".join(map(str, rows[:5]))}{", …" * (len(rows) > 5)}'
+
 def check_finite(
     x: np.ndarray, # (n, ...) any numbers
     what: str, # what they are, in words: it begins the sentence
 ) -> np.ndarray: # `x`
     "Return `x` if every value is finite; else raise `UserError` that names the first rows and the count."
     bad = bad_rows(x)
-    if len(bad) == 0: return x
-    rows = ', '.join(map(str, bad[:5])) + (', …' if len(bad) > 5 else '')
-    raise UserError(f'{what}: {len(bad)} of {len(x)} rows hold NaN or infinity (rows {rows}). Remove or repair them.')
+    if len(bad): raise UserError(f'{what}: {len(bad)} of {len(x)} rows hold NaN or infinity ({some_rows(bad)}). Remove or repair them.')
+    return x
 
 # %% ../nbs/00_core.ipynb #7084537b
 def digest(
@@ -164,15 +169,22 @@ def current_umask() -> int: # permission bits
     mask = os.umask(0); os.umask(mask)
     return mask
 
-# %% ../nbs/00_core.ipynb #9cf639fd
+# %% ../nbs/00_core.ipynb #e8d2d8d1
 def cache_dir() -> Path: # not made yet
     "Where embeddings are kept: `SEMDEDUP_CACHE`, or the platform's folder for caches."
     from platformdirs import user_cache_dir
-    return Path(os.environ.get('SEMDEDUP_CACHE') or user_cache_dir('semdedup', appauthor=False))
+    return Path(os.environ.get('SEMDEDUP_CACHE') or user_cache_dir('semdedup', appauthor=False)).expanduser()
 
 def data_root() -> Path: # not made yet
     "Where data sets and weights lie or are downloaded to: `SEMDEDUP_DATA`, or `data` in the cache folder."
     return Path(os.environ.get('SEMDEDUP_DATA') or cache_dir()/'data').expanduser()
+
+# %% ../nbs/00_core.ipynb #ad5024f2
+def natural(
+    name: str | Path, # a file's name or path
+) -> list[str | int]: # sorts part-2 before part-10
+    "A key for sorting: runs of digits count as numbers."
+    return [int(t) if t.isdecimal() else t for t in re.split(r'(\d+)', str(name))]
 
 # %% ../nbs/00_core.ipynb #faa90110
 def progress(

@@ -91,8 +91,12 @@ def plot_cluster_classes(
         ax.set_xticks(np.arange(len(classes)) + .5, [printable(c) for c in classes], rotation=60, ha='right', parse_math=False)
     return fig
 
-# %% ../nbs/07_plots.ipynb #0ec525ed
-def colour_of(selection: str) -> str: return COLOURS.get(selection, '#9333ea')
+# %% ../nbs/07_plots.ipynb #95ef2f3c
+def colour_of(
+    selection: str, # its name
+) -> str:
+    "The colour of a selection; violet for those that have none of their own."
+    return COLOURS.get(selection, '#9333ea')
 
 def plot_accuracy(
     table: pd.DataFrame, # regime, selection, ratio, accuracy, ci95; a row with selection full

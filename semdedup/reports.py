@@ -481,8 +481,12 @@ def tidy(
     with atomic_write(path) as tmp: nbformat.write(nb, tmp)
     return path
 
-# %% ../nbs/08_reports.ipynb #75f3c721
-def escape(text: Any) -> str: return html.escape(str(text), quote=True)
+# %% ../nbs/08_reports.ipynb #f1f2b50c
+def escape(
+    text: Any, # from data
+) -> str:
+    "Text as HTML shows it."
+    return html.escape(str(text), quote=True)
 
 def data_uri(
     content: bytes, # of the file

@@ -121,7 +121,7 @@ def scale_of(
     mean, std = (torch.tensor(o, dtype=torch.float32).view(-1, 1, 1) for o in (mean, np.maximum(std, 1e-6)))
     return mean, std
 
-# %% ../nbs/06_training.ipynb #53a5c660
+# %% ../nbs/06_training.ipynb #b5ec090f
 @dataclass(frozen=True)
 class Recipe:
     "How models are trained."
@@ -137,7 +137,9 @@ class Recipe:
     def steps(self, n: int) -> int: return self.epochs * -(-n // self.batch_size) # of a training on n images
 
 @contextmanager
-def threads(n: int):
+def threads(
+    n: int, # how many
+):
     "Let torch use `n` threads for a while."
     before = torch.get_num_threads()
     torch.set_num_threads(n)
@@ -367,7 +369,7 @@ def holm(
     out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
     return out
 
-# %% ../nbs/06_training.ipynb #33d18bc5
+# %% ../nbs/06_training.ipynb #134a07e3
 @dataclass
 class Scores:
     "Accuracy of selections beside random subsets of the same size: what `evaluate` returns."
@@ -390,9 +392,9 @@ def evaluate(
     check_range('seeds', seeds, 1, whole=True); check_name('regime', regime, REGIMES)
     wanted = [('full', 'full', np.arange(n))]
     for i, s in enumerate([selections] if isinstance(selections, Selection) else selections):
-        if isinstance(s, Selection) and len(s) != n: raise UserError(f'Selection {i} was made of {len(s)} images; {images.name} has {n} training images.')
+        if isinstance(s, Selection) and len(s) != n: raise UserError(f'Selection {i} was made of {len(s)} images; {images.name} has {n} training images. Give selections of these.')
         keep = s.keep if isinstance(s, Selection) else np.asarray(s, np.int64)
-        if len(keep) and not 0 <= keep.min() <= keep.max() < n: raise UserError(f'Selection {i} names row {keep.max()}; {images.name} has {n} training images.')
+        if len(keep) and not 0 <= keep.min() <= keep.max() < n: raise UserError(f'Selection {i} names row {keep.max() if keep.max() >= n else keep.min()}; {images.name} has {n} training images, from 0 on. Give rows of these.')
         name = f'{i}: {s.config["name"]}' if isinstance(s, Selection) else str(i)
         wanted += [(name, name, keep), (name, 'random', None)]
     runs, info = [], []

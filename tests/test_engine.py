@@ -32,7 +32,7 @@ ROWS = unit(np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [1, 2, 3], 
 
 @pytest.mark.parametrize('block', [1, 2, 3, 4, 512])
 def test_the_largest_similarity_to_an_earlier_row(block):
-    similarity, holder = largest_earlier(ROWS, block)
+    holder, similarity = largest_earlier(ROWS, block)
     np.testing.assert_allclose(similarity, [0, .974631, .998190, .999618, 1, 1], atol=1e-6)
     assert holder.tolist() == [0, 0, 1, 2, 0, 0]
 
