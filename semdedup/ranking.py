@@ -54,7 +54,8 @@ def as_scores(
     n: int, # how many items there are
 ) -> Ranking:
     "Bring scores of any origin into a `Ranking`; raises `UserError` for another length or values that are not finite."
-    r = ranking if isinstance(ranking, Ranking) else Ranking(np.asarray(ranking, np.float32), 'own')
+    try: r = ranking if isinstance(ranking, Ranking) else Ranking(np.asarray(ranking, np.float32), 'own')
+    except (TypeError, ValueError) as e: raise UserError(f'scores are not numbers ({e}). Give one number an item.') from e
     if r.scores.shape != (n,): raise UserError(f'scores have shape {r.scores.shape} for {n} items; expected one score an item.')
     check_finite(r.scores, 'scores')
     return r
