@@ -8,7 +8,7 @@ NEEDS   := settings.ini setup.py pyproject.toml
 # What nbdev and tools/make_readme.py write from the notebooks, and the notebooks themselves.
 MADE    := nbs semdedup README.md index_files
 
-.PHONY: help report test notebooks check lint coverage lowest bench clean
+.PHONY: help report test notebooks check docs lint coverage lowest bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -41,6 +41,9 @@ check: $(VENV)/.dev ## do the notebooks, the package and the README agree, and i
 	  git --no-pager diff -- semdedup README.md; echo "$$changed"; \
 	  echo "Notebooks, package and README do not agree with what is committed: run 'make notebooks' and commit the files above."; exit 1; \
 	else echo "Notebooks, package and README agree."; fi
+
+docs: $(VENV)/.dev ## build the site from the notebooks, offline: _docs/index.html; a broken link is an error
+	@$(BIN)/python tools/make_docs.py
 
 lint: $(VENV)/.dev ## ruff, codespell and mypy
 	@$(BIN)/ruff check semdedup tests tools benchmarks setup.py

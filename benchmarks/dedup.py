@@ -4,8 +4,8 @@
     python benchmarks/dedup.py [--quick] [--only iteration fit pairs whole n_clusters workers] [--rounds 3] [--slow]
 
 All methods of a table work on the same data and take turns, round after round; the fastest round and the median are given. The
-bare product is that of numpy's BLAS in blocks, on as many threads of one BLAS thread each as there are CPUs: what no method that
-compares everything can beat. The data are made up: topics in a decaying spectrum, a fifth of the rows near-copies of others.
+bare product is that of numpy's BLAS in blocks into buffers that are used again, on as many threads of one BLAS thread each as there
+are CPUs: what no method that compares everything can beat. The data are made up: topics in a decaying spectrum, a fifth of the rows near-copies of others.
 
 Writes dedup.json beside this file, part by part; `--only` replaces parts of it, if it was measured on the same machine. `--quick`
 takes a twentieth of all sizes to see that everything works, and writes only where `--out` says. The temporary folder takes 3.3 GB.
@@ -121,10 +121,12 @@ def fits(x: np.ndarray, start: np.ndarray, plain: bool) -> dict[str, Callable]:
     def ours(n): KMeans(k, max_iter=n, tol=0).fit_predict(X, C)
     def with_faiss(n): faiss.Kmeans(x.shape[1], k, niter=n, spherical=True, max_points_per_centroid=len(x)).train(x, init_centroids=start.copy())
     def pytorch(n): Plain(k, max_iter=n, tol=-1, mode='euclidean').fit_predict(X, C.clone())
-    return {'bare product': lambda n: all_with(x, start, n), 'semdedup': ours, 'faiss': with_faiss, **({'fast-pytorch-kmeans': pytorch} if plain else {})}
+    def whole(n):
+        for _ in range(n): x @ start.T
+    return {'bare product': lambda n: all_with(x, start, n), 'bare product, one call (numpy)': whole, 'semdedup': ours, 'faiss': with_faiss, **({'fast-pytorch-kmeans': pytorch} if plain else {})}
 
 def iteration(b: Bench) -> list[dict]:
-    "Seconds of one iteration of k-means, assignment and new centroids, from the same start: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count (scikit-learn's fits differ by more than iterations: see kmeans.py)."
+    "Seconds of one iteration of k-means, assignment and new centroids, from the same start, beside the bare product, in blocks and in one call: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count (scikit-learn's fits differ by more than iterations: see kmeans.py)."
     rows, more = [], 10 if b.quick else 2
     for n, d, k in SHAPES:
         n, k = b.size(n), b.size(k, 5)

@@ -170,7 +170,7 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         "The nearest of the fitted centroids for each row."
         with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return self.assign(X, self.centroids, w)[0]
 
-# %% ../nbs/02_clustering.ipynb #df4cf0b9
+# %% ../nbs/02_clustering.ipynb #3b1d92f0
 class Rows:
     "Some rows of `Vectors`, as unit rows in torch, read a block at a time: what `KMeans` works on."
     dtype, shareable = torch.float32, True
@@ -212,7 +212,7 @@ def fit_progressively(
     self: KMeans,
     X: Rows, # all rows
     workers: Workers, # who makes the passes over all rows
-    gain: float = .001, # stop when a pass over all rows lowers the error by less than this part of it
+    gain: float = .0007, # stop when a pass over all rows lowers the error by less than this part of it
 ) -> torch.Tensor: # (k, d) float32
     "Fit unit centroids to growing samples, then to everything."
     k, n, rng = self.n_clusters, len(X), np.random.default_rng(self.seed)

@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from .core import atomic_write
 
 # %% auto #0
-__all__ = ['COLOURS', 'SPACES', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'printable', 'plot_cluster_classes',
-           'colour_of', 'plot_accuracy', 'plot_gain', 'plot_sweep', 'plot_seconds', 'plot_curves', 'show_image',
-           'plot_pairs', 'publish']
+__all__ = ['COLOURS', 'LINE_COLOURS', 'SPACES', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'printable',
+           'plot_cluster_classes', 'colour_of', 'plot_accuracy', 'plot_gain', 'plot_sweep', 'plot_lines',
+           'plot_seconds', 'plot_curves', 'show_image', 'plot_pairs', 'publish']
 
-# %% ../nbs/07_plots.ipynb #d4896191
+# %% ../nbs/07_plots.ipynb #809dc5b0
 COLOURS = {'full': '#111111', 'random': '#6b7280', 'random-common': '#9ca3af', 'random-diverse': '#9ca3af', 'random-stratified': '#9ca3af', 'random-systematic': '#9ca3af',
            'cossim-common': '#0ea5e9', 'cossim-diverse': '#1d4ed8', 'cossim-stratified': '#0d9488', 'cossim-systematic': '#65a30d', 'semdedup': '#dc2626', 'cover': '#f87171', 'ours': '#c2410c', 'ours-labels': '#7e22ce'} # of selections
+LINE_COLOURS = [COLOURS['ours'], COLOURS['ours-labels'], COLOURS['semdedup'], COLOURS['cossim-diverse']] # of an overview
 SPACES = ['#2563eb', '#ea580c', '#0d9488', '#9333ea'] # of representation spaces, in their order
 
 def new_figure(
@@ -90,7 +91,7 @@ def plot_cluster_classes(
         ax.set_xticks(np.arange(len(classes)) + .5, [printable(c) for c in classes], rotation=60, ha='right', parse_math=False)
     return fig
 
-# %% ../nbs/07_plots.ipynb #28b309f1
+# %% ../nbs/07_plots.ipynb #0ec525ed
 def colour_of(selection: str) -> str: return COLOURS.get(selection, '#9333ea')
 
 def plot_accuracy(
@@ -147,6 +148,26 @@ def plot_sweep(
     for (ratio, t), c in zip(table.sort_values('n_clusters').groupby('ratio'), SPACES): ax.errorbar(t.n_clusters, t.gain, t.gain_ci95, color=c, marker='o', ms=3.5, capsize=2, label=f'{100 * ratio:g} % kept')
     ks = sorted(set(table.n_clusters))
     ax.set(xscale='log', xlabel='clusters', ylabel='points against random'); ax.set_xticks(ks, ks); ax.minorticks_off(); ax.legend(frameon=False)
+    return fig
+
+def plot_lines(
+    table: pd.DataFrame, # dataset, line, ratio, gain, gain_ci95
+    names: dict[str, str], # line → what the legend says, in order
+) -> Figure:
+    "Points gained over chance against the ratio kept, one panel a data set. What loses much leaves the panel: the scale is that of the small differences."
+    sets = list(dict.fromkeys(table.dataset))
+    fig, axes = new_figure(min(3.2 * len(sets) + 2, 13), 3.2, cols=len(sets), sharey=True)
+    for ax, name in zip(axes[0], sets):
+        ax.axhline(0, color='#6b7280', lw=1)
+        for i, line in enumerate(names):
+            t = table[(table.dataset == name) & (table.line == line)].sort_values('ratio')
+            if len(t): ax.errorbar(100 * t.ratio * (1 + .03 * (i - 1.5)), t.gain, t.gain_ci95, color=LINE_COLOURS[i % 4], marker='o', ms=3.5, capsize=2, lw=1.4, label=names[line])
+        ratios = sorted(set(table.ratio))
+        ax.set(xscale='log', title=printable(name), xlabel='images kept (%)'); ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
+    small = table[table.gain.abs() < 8]
+    axes[0, 0].set(ylabel='points against random', ylim=(max((small.gain - small.gain_ci95).min(), -4) - .3, (small.gain + small.gain_ci95).max() + .3))
+    shown = {l: h for ax in axes[0] for h, l in zip(*ax.get_legend_handles_labels())}
+    fig.legend(shown.values(), shown.keys(), frameon=False, fontsize=8, loc='outside right center')
     return fig
 
 def plot_seconds(

@@ -23,12 +23,13 @@ from .selections import METHODS, Pool, choose, rank_and_prune
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'Config', 'same_config', 'claim_folder', 'State', 'Part',
-           'original_names', 'original_grid', 'evidence_grid', 'best_original', 'planted_grid', 'plan', 'read_results',
-           'write_results', 'keys', 'copies_found', 'Grid', 'train_grid', 'summarise', 'with_interval', 'read_summary',
-           'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend', 'experiments_folder',
-           'experiment', 'parameters_of', 'run_notebook', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html',
-           'gallery_html', 'table_html', 'versions', 'write_page', 'command_of', 'make_report']
+__all__ = ['GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'same_config', 'claim_folder', 'State',
+           'Part', 'original_names', 'original_grid', 'evidence_grid', 'best_original', 'planted_grid', 'plan',
+           'read_results', 'write_results', 'keys', 'copies_found', 'Grid', 'train_grid', 'summarise', 'with_interval',
+           'read_summary', 'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend',
+           'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'tidy', 'escape', 'data_uri',
+           'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
+           'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #b56298c1
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class State:
     def finish(self, name: str, key: str) -> None:
         with atomic_write(self.folder/name) as tmp: tmp.write_text(key)
 
-# %% ../nbs/08_reports.ipynb #0a68f495
+# %% ../nbs/08_reports.ipynb #34cabd93
 @dataclass(frozen=True)
 class Part:
     "Some selections, at some ratios."
@@ -131,7 +132,7 @@ def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     for e in reversed(config.encoders):
         names = (n for n in original_names(config) if e == last or not n.startswith('random'))
         yield Part((*names, 'semdedup', 'cover'), (.1, .25, .5), e, n_clusters=k)
-    yield Part(tuple(m for m in METHODS if m not in main), (.1, .25), last, n_clusters=k)
+    yield Part(tuple(m for m in METHODS if m not in (*main, 'facility-location')), (.1, .25), last, n_clusters=k) # facility location is what `ours` does
     best = best_original(results())
     if best:
         for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25, .5), best[1], n_clusters=n)
@@ -388,7 +389,7 @@ def removable(
             rows.append(dict(selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(k), within=w, share=float(crossing(ratios, points.mean(0), w)), low=float(low), high=float(high)))
     return pd.DataFrame(rows, columns=['selection', 'encoder', 'n_clusters', 'within', 'share', 'low', 'high'])
 
-# %% ../nbs/08_reports.ipynb #bcf22ae1
+# %% ../nbs/08_reports.ipynb #a4de7989
 def best_at(
     summary: pd.DataFrame, # from `summarise`
     ratio: float, # the fraction kept
@@ -402,7 +403,7 @@ def beats(row: pd.Series) -> str: # "beats random by …"
     "How a selection stands to chance."
     if row.selection == 'random': return 'no selection did better than chance on the validation images'
     if math.isnan(row.p_holm): return 'one run cannot be compared with chance'
-    if row.p_holm >= .05: return f'a random subset is as good: the difference, {with_interval(row.gain, row.gain_ci95)}, may be chance'
+    if row.p_holm >= .05: return f'a random subset is as good: the difference, {with_interval(row.gain, row.gain_ci95)}, does not stand out among all those that were looked at (p = {row.p_holm:.2f} after Holm)'
     return f'it {"beats" if row.gain > 0 else "loses to"} a random subset by {with_interval(abs(row.gain), row.gain_ci95)}'
 
 def recommend(
@@ -608,3 +609,52 @@ def make_report(
         if missing: say(f'E2: the time is up, {missing:,} trainings are missing; the same command goes on with them')
         else: state.finish(stage, key)
     return out/'index.html'
+
+# %% ../nbs/08_reports.ipynb #dbe55540
+LINES = {'ours': 'ours, without labels', 'ours-labels': 'ours, with labels', 'deduplication': 'deduplication', 'original': "the original's best"} # of an overview
+
+def line_of(selection: str) -> str: # a key of `LINES`, or ''
+    "What a selection stands for in an overview."
+    rank_type, _ = rank_and_prune(selection) or ('', '')
+    return selection if selection in LINES else 'deduplication' if selection in RULES else 'original' if rank_type == 'cossim' else ''
+
+def report_folders(
+    folder: str | Path, # for example reports
+) -> list[Path]: # sorted
+    "The finished reports in a folder; raises `UserError` if there are none."
+    found = sorted(f.parent for f in Path(folder).glob('*/summary.csv') if (f.parent/'config.json').exists() and (f.parent/'index.html').exists())
+    if not found: raise UserError(f'There are no reports in {folder}. Make one with: semdedup report --out {Path(folder)/"NAME"}')
+    return found
+
+def compare_reports(
+    folders: Sequence[Path], # of reports
+) -> pd.DataFrame: # dataset, line, and the columns of a summary
+    "What the lines of an overview gain over chance with equal epochs."
+    rows = []
+    for folder in folders:
+        t, name = read_summary(folder), json.loads((folder/'config.json').read_text())['dataset']
+        t = t[(t.regime == t.regime.iloc[0]) & t.gain.notna()].assign(line=lambda t: t.selection.map(line_of))
+        for line, g in t[t.line != ''].groupby('line'):
+            same = g.groupby(['selection', 'encoder', 'n_clusters'])
+            best = same.val_accuracy.mean().where(same.size() == same.size().max()).idxmax()
+            rows.append(same.get_group(best).assign(dataset=name, line=line))
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(p_holm=table.groupby('line').p.transform(holm))
+
+def verdicts(
+    table: pd.DataFrame, # from `compare_reports`
+) -> dict[str, tuple[int, int, int]]: # line → above chance, below chance, comparisons
+    "How often a line is above or below chance with p < .05 after Holm's correction."
+    sure = table.p_holm < .05
+    return {line: (int((sure & (t.gain > 0)).sum()), int((sure & (t.gain < 0)).sum()), len(t)) for line in LINES if len(t := table[table.line == line])}
+
+def make_overview(
+    folder: str | Path, # where reports lie
+    command: str = '', # what makes it again
+) -> Path: # the page
+    "Write `index.html` and `figures/` beside the reports of a folder: all of them on one page."
+    report_folders(folder)
+    notebook = run_notebook('overview', folder, dict(folder=str(folder), command=command))
+    page = write_page(notebook, Path(folder)/'index.html', 'semdedup: reports')
+    notebook.unlink()
+    return page

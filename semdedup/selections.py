@@ -22,8 +22,8 @@ from .training import Batches, Recipe, scale_of, threads, train_stack
 # %% auto #0
 __all__ = ['METHODS', 'Pool', 'principal', 'top', 'random_subset', 'prototypes', 'hard_prototypes', 'moderate', 'moderate_labels',
            'nearest_to_median', 'by_group', 'k_center', 'facility_location', 'stochastic_greedy', 'medoids',
-           'medoids_of', 'd4', 'd2', 'nearest_rows', 'coverage_centric', 'difficulty', 'el2n', 'forgetting', 'ccs',
-           'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune', 'selection_names', 'choose']
+           'medoids_of', 'd4', 'd2', 'nearest_neighbours', 'coverage_centric', 'difficulty', 'el2n', 'forgetting',
+           'ccs', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune', 'selection_names', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #6d2936b7
 @dataclass(eq=False)
@@ -157,7 +157,7 @@ def medoids_of(
     rank = np.empty(len(x), np.int64); rank[order] = np.arange(len(x)) - np.repeat(np.cumsum(groups.sizes) - groups.sizes, groups.sizes)
     return np.sort(np.lexsort((-groups.similarity, rank))[:m])
 
-# %% ../nbs/06a_selections.ipynb #685a6ecd
+# %% ../nbs/06a_selections.ipynb #af73df4b
 def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "SemDeDup down to three quarters, k-means again, then the least similar to their centroid (Tirumala et al. 2023)."
     n = len(pool)
@@ -166,7 +166,7 @@ def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
 
 def d2(pool: Pool, m: int, rng: np.random.Generator, k: int = 10, gamma: float = 1.) -> np.ndarray:
     "Message passing on the graph of `k` nearest neighbours, then greedy picking that discounts the neighbours of what is picked (Maharana et al. 2023)."
-    neighbours, similarity = nearest_rows(pool.short, k)
+    neighbours, similarity = nearest_neighbours(pool.short, k)
     weight = np.exp(-gamma * (2 - 2 * similarity)) # of a squared distance between unit rows
     score = 1 + weight.sum(1)
     heap = [(-s, i) for i, s in enumerate(score)]
@@ -180,7 +180,7 @@ def d2(pool: Pool, m: int, rng: np.random.Generator, k: int = 10, gamma: float =
         score[neighbours[i]] -= weight[i] * score[i]
     return np.flatnonzero(kept)
 
-def nearest_rows(
+def nearest_neighbours(
     x: np.ndarray, # (n, d) float32 unit rows
     k: int, # neighbours, at most n - 1
 ) -> tuple[np.ndarray, np.ndarray]: # (n, k) int64 rows and (n, k) float32 similarities, the nearest first

@@ -503,6 +503,11 @@ x = np.outer(np.linspace(1, 2, n) if sys.argv[3] == 'True' else np.ones(n), np.a
 measured(x=x, rule=sys.argv[1], groups=Clusters(np.zeros(n, int), np.ones((1, 8), np.float32), np.ones(n, np.float32)), memory='5MB')""", rule, n, scaled)
     assert kept == 1 and mb < 150
 
+def test_a_million_identical_rows_are_one_item():
+    "Half a million million pairs, all of them duplicates, clustering included: lists of all items and tiles, no pairs."
+    kept, mb = growth("measured(x=np.ones((1_000_000, 8), np.float32), memory='200MB')")
+    assert kept == 1 and mb < 700
+
 @pytest.mark.parametrize('rule', RULES)
 def test_memory_does_not_grow_with_the_data(tmp_path, rule):
     "300,000 rows in a file of 77 MB and 64 very uneven clusters, the largest of about 20,000, with memory='100MB': lists of all items (20 numbers each) and tiles, not the rows, let alone their pairs."

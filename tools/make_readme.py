@@ -36,16 +36,19 @@ def plain_tables(cell):
         if 'text/html' in o.get('data', {}):
             o.data['text/html'] = [re.sub(r'<style.*?</style>\s*', '', ''.join(o.data['text/html']), flags=re.DOTALL)]
 
+def relink(text, move):
+    "`text` with what `move` makes of the target of each link, in Markdown or HTML."
+    for pattern in r'(\]\()([^)\s]+)([)\s])', r'((?:src|href)=")([^"]+)(")': text = re.sub(pattern, lambda m: m[1] + move(m[2]) + m[3], text)
+    return text
+
 def root_links(folder):
     "A processor that makes links between files start at the root of the repository, not in the notebook's `folder`."
-    def moved(m):
-        before, target, after = m.groups()
-        if re.match(r'[a-z][a-z0-9+.-]*:|[#/]', target, flags=re.IGNORECASE): return m[0]
+    def moved(target):
+        if re.match(r'[a-z][a-z0-9+.-]*:|[#/]', target, flags=re.IGNORECASE): return target
         path, mark, anchor = target.partition('#')
-        return before + normpath(join(folder, path)) + mark + anchor + after
+        return normpath(join(folder, path)) + mark + anchor
     def links(cell):
-        if cell.cell_type != 'markdown': return
-        for pattern in r'(\]\()([^)\s]+)([)\s])', r'((?:src|href)=")([^"]+)(")': cell.source = re.sub(pattern, moved, cell.source)
+        if cell.cell_type == 'markdown': cell.source = relink(cell.source, moved)
     return links
 
 class Readme(FilterDefaults):
