@@ -94,6 +94,10 @@ def test_every_name_is_documented(pages, module):
     missing = [name for name, address in addresses.items() if (at := address.split('#'))[1] not in pages[at[0]].ids]
     assert missing == []
 
+def test_methods_stand_with_their_class(site):
+    text = re.sub('<[^>]*>', '', (site/'pruning.html').read_text(encoding='utf-8'))
+    for line in '.rethreshold(eps): The same for another eps', '.subset(dataset): The kept items of a data set.', '.from_parquet(path): Read a selection': assert line in text
+
 def test_every_picture_is_told_in_words(pages):
     assert sum(len(p.pictures) for p in pages.values()) > 30
     assert {name: n for name, p in pages.items() if (n := sum(not i.get('alt', '').strip() for i in p.pictures))} == {}

@@ -6,7 +6,7 @@ added: the reports and Markdown files of the repository, links that stay inside 
 page asks another host for anything. A broken link, or an option that smalldocs does not know, is an error. The folder of
 pages holds what Quarto needs too: `quarto render _proc`.
 """
-import argparse, html, json, os, re, shutil, sys
+import argparse, html, inspect, json, os, re, shutil, sys
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -66,11 +66,19 @@ class show_signatures(exec_show_docs):
         self.k.user_ns |= names
 
     def __call__(self, cell):
-        if cell.cell_type != 'code' or 'show_doc(' not in (cell.source or ''): return
+        shown = re.search(r'show_doc\((\w+)', cell.source or '')
+        if cell.cell_type != 'code' or not shown: return
         self.k.cell(cell)
         if self.k.exc: raise self.k.exc
-        for o in cell.outputs:                                     # what Python says of a function that says nothing of itself
-            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = ''.join(o.data['text/markdown']).replace('*Call self as a function.*', '')
+        for o in cell.outputs:                                     # "Call self" is what Python says of a function that says nothing of itself
+            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = ''.join(o.data['text/markdown']).replace('*Call self as a function.*', '') + methods(self.k.user_ns[shown[1]])
+
+def methods(shown):
+    "The public methods of a class, a line each; nothing for a function."
+    own = {name: getattr(shown, name) for name in vars(shown) if not name.startswith('_')} if inspect.isclass(shown) else {}
+    takes = lambda f: ', '.join(p for p in inspect.signature(f).parameters if p != 'self')
+    lines = [f'- `.{name}({takes(f)})`: {inspect.getdoc(f).splitlines()[0]}' for name, f in own.items() if inspect.isfunction(f) and f.__doc__]
+    return '\n\n' + '\n'.join(lines) + '\n' if lines else ''
 
 class Pages(FilterDefaults):
     "nbdev's processors, with these instead of some."
@@ -91,16 +99,21 @@ def process(notebook, page, folder, cfg):
     write_nb(nb, page)
 
 def copy_reports(to):
-    "Copy the pages of reports/ with their figures, and list them on a page: what each found."
+    "Copy the pages of reports/ with their figures, and list them on a page: what each found. The page of all of them is called overview.html, since index.html is the list."
     from semdedup import reports
     text = ['---', 'title: Reports', 'description: What removing costs, measured; each page with its figures and the command that repeats it', '---', '']
+    to.mkdir(parents=True)
+    if (ROOT/'reports'/'index.html').exists():
+        shutil.copy(ROOT/'reports'/'index.html', to/'overview.html')
+        text += ['[All of them on one page](overview.html): what beats chance, and where.', '']
     for page in sorted(ROOT.glob('reports/*/index.html')):
         name = page.parent.name
         shutil.copytree(page.parent, to/name, ignore=lambda folder, names: [n for n in names if not n.endswith(('.html', '.svg', '.png', 'figures'))])
-        summary = reports.read_summary(page.parent)
-        about = json.loads((page.parent/'figures'/'e2_gain.json').read_text(encoding='utf-8'))
-        figure = f'![{about["caption"]}]({name}/figures/{about["file"]}){{fig-alt="{about["alt"]}"}}'
-        for line in f'## {name}', reports.answer(summary), *reports.recommend(summary), figure, f'[The whole page]({name}/index.html)': text += [line, '']
+        lines = [f'## {name}']
+        if page.with_name('summary.csv').exists():
+            summary, about = reports.read_summary(page.parent), json.loads((page.parent/'figures'/'e2_gain.json').read_text(encoding='utf-8'))
+            lines += [reports.answer(summary), *reports.recommend(summary), f'![{about["caption"]}]({name}/figures/{about["file"]}){{fig-alt="{about["alt"]}"}}']
+        for line in [*lines, f'[The whole page]({name}/index.html)']: text += [line, '']
     (to/'index.md').write_text('\n'.join(text), encoding='utf-8')
 
 def copy_markdown(name, page, cfg):
