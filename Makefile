@@ -61,7 +61,7 @@ lowest: ## the quick tests with the lowest versions that settings.ini allows, in
 	@"$(PYTHON)" -m venv --clear .venv-lowest
 	@.venv-lowest/bin/python -m pip install -qq --disable-pip-version-check uv
 	@.venv-lowest/bin/uv pip install -q --python .venv-lowest --resolution lowest-direct -e . 'pytest>=8' 'hypothesis>=6.100'
-	@.venv-lowest/bin/python -m pytest -rs tests/test_engine.py tests/test_engine_properties.py tests/test_photos.py tests/test_own.py tests/test_cli.py tests/test_layers.py
+	@.venv-lowest/bin/python -m pytest -rs tests/test_engine.py tests/test_layers.py tests/test_photos.py tests/test_own.py tests/test_fuzz.py
 
 bench: $(VENV)/.installed ## run benchmarks/*.py
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
