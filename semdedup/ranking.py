@@ -48,13 +48,14 @@ def rank(
     check_seed(seed)
     return Ranking(RANK_TYPES[check_name('rank type', rank_type, RANK_TYPES)](groups, seed), rank_type, int(seed))
 
-# %% ../nbs/03_ranking.ipynb #57e2e0ce
+# %% ../nbs/03_ranking.ipynb #3cbc4c3f
 def as_scores(
     ranking: Ranking | np.ndarray, # scores, or what `rank` returned
     n: int, # how many items there are
 ) -> Ranking:
     "Bring scores of any origin into a `Ranking`; raises `UserError` for another length or values that are not finite."
-    r = ranking if isinstance(ranking, Ranking) else Ranking(np.asarray(ranking, np.float32), 'own')
+    try: r = ranking if isinstance(ranking, Ranking) else Ranking(np.asarray(ranking, np.float32), 'own')
+    except (TypeError, ValueError) as e: raise UserError(f'scores are not numbers ({e}). Give one number an item.') from e
     if r.scores.shape != (n,): raise UserError(f'scores have shape {r.scores.shape} for {n} items; expected one score an item.')
     check_finite(r.scores, 'scores')
     return r

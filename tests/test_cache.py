@@ -1,9 +1,9 @@
 """Files from elsewhere, from another version, or damaged: computed again or refused, never trusted."""
 import json, warnings
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
-from semdedup import Selection, UserError, embed, kmeans, load_images, prune, rank, reports
+from semdedup import Selection, UserError, embed, embeddings, kmeans, load_images, prune, rank, reports
 from semdedup.datasets import holdout
 from semdedup.pruning import FORMAT
 
@@ -174,3 +174,11 @@ def test_curves_without_results_are_not_doubled(grid):
     pd.read_parquet(out/'results.parquet').head(1).to_parquet(out/'results.parquet')
     results, curves = go_on()
     assert len(results) == 4 and len(curves) == 6 and not curves.duplicated(['selection', 'step']).any()
+
+@pytest.mark.parametrize('said, kind', [('I/O error: No space left on device (os error 28)', UserError), ('header too large', SafetensorError)])
+def test_what_safetensors_says_of_the_system(tmp_path, monkeypatch, said, kind):
+    "A full disk is a sentence; anything else is passed on, and nothing is left behind."
+    def refuse(*args, **kwargs): raise SafetensorError(said)
+    monkeypatch.setattr(embeddings, 'save_file', refuse)
+    with pytest.raises(kind, match='disk is full' if kind is UserError else 'header'): embeddings.write_cache(tmp_path/'x.safetensors', np.eye(2, dtype=np.float32), {})
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,7 @@
 import errno, itertools, os, subprocess, sys
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from semdedup import Clusters, Selection, UserError, deduplicate
-from semdedup.pairwise import largest_earlier
+from semdedup.pairwise import STRIP, Tile, largest_earlier, tile_size
 from semdedup.pruning import RULES, keep_order
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -524,3 +524,14 @@ size = np.full(64, 280_000 // 63); size[0] = 300_000 - size[1:].sum()
 groups = Clusters(np.repeat(np.arange(64), size), np.load(sys.argv[1] + '/centres.npy'), np.ones(300_000, np.float32))
 measured(x=sys.argv[1] + '/x.npy', eps=.01, rule=sys.argv[2], groups=groups, memory='100MB')""", tmp_path, rule)
     assert kept == 270_000 and mb < 300
+
+# What tools/mutate.py found that nobody noticed
+
+def test_a_tile_counts_its_pairs():
+    assert Tile(np.arange(5)).n_pairs == 10 and Tile(np.arange(3), np.arange(3, 7)).n_pairs == 12
+
+@pytest.mark.parametrize('memory, d, n_workers', [(2**30, 512, 8), (10**9, 64, 16), (2**32, 2048, 8)])
+def test_tiles_fill_the_memory_that_they_are_given_and_no_more(memory, d, n_workers):
+    a_row = 3 * n_workers * (24 * d + 12 * STRIP)
+    assert 256 < tile_size(memory, d, n_workers) < 4096 and tile_size(memory, d, n_workers) * a_row <= memory < (tile_size(memory, d, n_workers) + 1) * a_row
+    assert tile_size(1, d, n_workers) == 256 and tile_size(2**60, d, n_workers) == 4096

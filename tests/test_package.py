@@ -4,6 +4,8 @@ from configparser import ConfigParser
 from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+import semdedup
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +55,20 @@ def test_it_has_a_licence_and_says_what_it_needs(metadata, names, settings):
     needed = {str(Requirement(r)) for r in metadata.get_all('Requires-Dist') if 'extra' not in r}
     assert needed == {str(Requirement(r)) for r in settings['requirements'].split()}
     assert not {'nbdev', 'fastcore', 'pytest'} & {Requirement(r).name for r in needed}
+
+def test_extras_are_those_of_settings(metadata, settings):
+    assert set(metadata.get_all('Provides-Extra')) == {k.removesuffix('_requirements') for k in settings if k.endswith('_requirements')}
+
+def test_one_version_everywhere(settings):
+    assert semdedup.__version__ == settings['version']
+    assert f"\nversion: {settings['version']}\n" in (ROOT/'CITATION.cff').read_text(encoding='utf-8')
+
+def test_ci_installs_what_settings_allow(settings):
+    "Each requirement has a pin that it allows, for every Python. If not: the command at the top of the file makes it again."
+    pins = [Requirement(line) for line in (ROOT/'.github'/'constraints.txt').read_text(encoding='utf-8').splitlines() if line and not line.lstrip().startswith('#')]
+    for wanted in map(Requirement, f"{settings['requirements']} {settings['dev_requirements']}".split()):
+        mine = [p for p in pins if canonicalize_name(p.name) == canonicalize_name(wanted.name)]
+        assert mine and all(wanted.specifier.contains(str(p.specifier).removeprefix('==')) for p in mine), wanted
 
 CODE = """
 import semdedup

@@ -340,3 +340,31 @@ def test_a_selection_finds_its_images_again(tmp_path):
     assert picked.subset(list(range(8))).indices == picked.keep.tolist()
     datasets = pytest.importorskip('datasets')
     assert picked.subset(datasets.Dataset.from_dict({'n': range(8)}))['n'][:] == picked.keep.tolist()
+
+# What happens between listing and reading
+
+def test_a_pipe_is_no_image_and_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    write(tmp_path, {'a.png': encoded(scene()), 'closed/b.png': encoded(scene())})
+    if hasattr(os, 'mkfifo'): os.mkfifo(tmp_path/'pipe')
+    scandir = os.scandir
+    def refuse(path):
+        if str(path).rstrip(os.sep).endswith('closed'): raise PermissionError(13, 'Permission denied')
+        return scandir(path)
+    monkeypatch.setattr(os, 'scandir', refuse)
+    photos = open_photos(tmp_path)
+    assert list(photos.ids) == ['a.png'] and 'folder closed: Permission denied' in photos.skipped and ('neither file nor folder' in photos.skipped) == hasattr(os, 'mkfifo')
+    with pytest.raises(UserError, match='cannot be opened'): open_photos(tmp_path/'closed')
+
+@pytest.mark.parametrize('name', ['x.tar', 'x.parquet'])
+def test_an_archive_that_is_removed_after_it_was_opened(tmp_path, name):
+    if name == 'x.tar':
+        with tarfile.open(tmp_path/name, 'w') as t: t.add(write(tmp_path, {'a.png': encoded(scene())})/'a.png', 'a.png')
+    else: pq.write_table(pa.table({'image': [encoded(scene())]}), tmp_path/name)
+    photos = open_photos(tmp_path/name)
+    (tmp_path/name).unlink()
+    with pytest.raises(Unreadable): photos.read(0)
+
+def test_a_label_column_that_is_not_there(tmp_path):
+    pq.write_table(pa.table({'image': [encoded(scene())], 'kind': ['a']}), tmp_path/'x.parquet')
+    assert open_photos(tmp_path/'x.parquet', label_column='kind').classes == ['a']
+    with pytest.raises(UserError, match="has no column 'sort'. There are: image, kind"): open_photos(tmp_path/'x.parquet', label_column='sort')

@@ -48,8 +48,8 @@ class Instead(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def find_spec(self, name, path=None, target=None): return importlib.util.spec_from_loader(name, self, origin=str(ROOT/f'{name.replace(".", "/")}.py')) if name == self.name else None
     def get_source(self, name): return self.source
 
-def survives(module, source, tests, seconds):
-    "Do all tests pass with this source? Runs in a fork."
+def fate(module, source, tests, seconds):
+    "What becomes of a mutant, in a fork: 'alive' if all tests pass, 'noticed', or 'late': nobody knows whether a test would have noticed."
     import pytest
     pid = os.fork()
     if pid == 0:
@@ -61,28 +61,30 @@ def survives(module, source, tests, seconds):
         except BaseException: code = 1
         os._exit(int(code))
     status = os.waitpid(pid, 0)[1]
-    return status == 0
+    return 'late' if os.WIFSIGNALED(status) else 'noticed' if status else 'alive'
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('modules', nargs='+'); p.add_argument('--tests', nargs='+', default=['tests/test_engine.py'])
+    p.add_argument('--only', default='', help='of these tests, what pytest -k means: those that start a Python of their own see no mutant')
     p.add_argument('--sample', type=int, help='so many of each module, drawn by chance; all if not given'); p.add_argument('--seed', type=int, default=0)
-    p.add_argument('--seconds', type=int, default=120, help='a mutant that takes longer is noticed'); p.add_argument('--lines', help='only these: 100-200')
+    p.add_argument('--seconds', type=int, default=120, help='a mutant that takes longer is late'); p.add_argument('--lines', help='only these: 100-200')
     a = p.parse_args()
+    a.tests += ['-k', a.only]
     os.chdir(ROOT); sys.path.insert(0, str(ROOT))
     import hypothesis, numpy, pandas, pyarrow.parquet, pytest, sklearn.cluster, torch  # noqa: F401
     for module in a.modules:
         text = (ROOT/'semdedup'/f'{module}.py').read_text()
-        if not survives(module, text, a.tests, 10 * a.seconds): sys.exit(f'The tests fail without any change to {module}.')
+        if fate(module, text, a.tests, 10 * a.seconds) != 'alive': sys.exit(f'The tests fail without any change to {module}.')
         low, high = map(int, a.lines.split('-')) if a.lines else (0, 10**9)
         tree = ast.parse(text)
         every = [m for m in mutants(tree) if low <= m[0] <= high]
         chosen = random.Random(a.seed).sample(every, a.sample) if a.sample and a.sample < len(every) else every
         lines, count, start = text.splitlines(), Counter(), time.time()
         for line, i, c, what in sorted(chosen):
-            alive = survives(module, changed(tree, i, c), a.tests, a.seconds)
-            count[alive] += 1
-            if alive: print(f'{module}:{line}: {what}: {lines[line - 1].strip()[:160]}', flush=True)
-        print(f'{module}: {count[False]} of {len(chosen)} mutants noticed ({len(every)} there are), {time.time() - start:.0f} s', flush=True)
+            end = fate(module, changed(tree, i, c), a.tests, a.seconds)
+            count[end] += 1
+            if end != 'noticed': print(f'{end}: {module}:{line}: {what}: {lines[line - 1].strip()[:160]}', flush=True)
+        print(f'{module}: of {len(chosen)} mutants ({len(every)} there are) {count["noticed"]} were noticed, {count["alive"]} are alive, {count["late"]} were late; {time.time() - start:.0f} s', flush=True)
 
 if __name__ == '__main__': main()
