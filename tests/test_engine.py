@@ -3,7 +3,7 @@ import errno, itertools, os, subprocess, sys
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from semdedup import Clusters, Selection, UserError, deduplicate
 from semdedup.pairwise import STRIP, Tile, largest_earlier, tile_size
-from semdedup.pruning import RULES, keep_order
+from semdedup.pruning import RULES, apportion, class_floors, keep_order, systematic, total_of
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
 
@@ -535,3 +535,10 @@ def test_tiles_fill_the_memory_that_they_are_given_and_no_more(memory, d, n_work
     a_row = 3 * n_workers * (24 * d + 12 * STRIP)
     assert 256 < tile_size(memory, d, n_workers) < 4096 and tile_size(memory, d, n_workers) * a_row <= memory < (tile_size(memory, d, n_workers) + 1) * a_row
     assert tile_size(1, d, n_workers) == 256 and tile_size(2**60, d, n_workers) == 4096
+
+def test_shares_are_whole_and_add_up():
+    assert apportion(7, np.ones(3)).tolist() == [3, 2, 2] and apportion(4, np.array([1, 5, 0])).tolist() == [1, 3, 0]
+    assert [total_of(r, n) for r, n in ((.1, 30), (.25, 10), (1, 7), (0, 7))] == [3, 3, 7, 0]
+    assert systematic(np.zeros(10), 2, None).tolist() == [2, 7] and systematic(np.zeros(3), 0, None).tolist() == []
+    labels = np.array([0] * 5 + [1] * 2)
+    assert class_floors(labels, .5).tolist() == [3, 1] and class_floors(labels, 4).tolist() == [4, 2] and class_floors(labels, 1).tolist() == [1, 1]
