@@ -102,7 +102,7 @@ class State:
     def finish(self, name: str, key: str) -> None:
         with atomic_write(self.folder/name) as tmp: tmp.write_text(key)
 
-# %% ../nbs/08_reports.ipynb #34cabd93
+# %% ../nbs/08_reports.ipynb #493b5903
 @dataclass(frozen=True)
 class Part:
     "Some selections, at some ratios."
@@ -149,7 +149,7 @@ def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterato
     "For data with planted copies: deduplication in every space beside chance, at half and a quarter more and less."
     last, k, ratios = config.encoders[-1], config.n_clusters, (.25, .5, .75)
     yield Part(('full',), (1.,), last, n_clusters=k)
-    yield Part(('random', 'ours', 'ours-labels'), ratios, last, n_clusters=k)
+    yield Part(('random', 'ours', 'distinct', 'ours-labels'), ratios, last, n_clusters=k)
     for e in reversed(config.encoders): yield Part(('cover', 'semdedup'), ratios, e, n_clusters=k)
 
 GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]] = {'original': original_grid, 'evidence': evidence_grid, 'planted': planted_grid}
@@ -176,7 +176,7 @@ def plan(
     texts = ['encoder', 'rank_type', 'prune_type', 'rule']
     return table.assign(**table[texts].astype(object).where(table[texts].notna(), None)) # None, as it comes back from a file, not NaN
 
-# %% ../nbs/08_reports.ipynb #12ea4566
+# %% ../nbs/08_reports.ipynb #ff4c3fba
 def read_results(
     path: Path, # results.parquet, or curves.parquet
     columns: list[str] = COLUMNS, # that it must have
@@ -220,17 +220,19 @@ class Grid:
         out: Path, # the folder with results.parquet and curves.parquet
         until: float | None = None, # nothing is begun after this moment (`time.time()`)
     ):
-        self.images, self.spaces, self.config, self.out, self.until, self.pools, self.hardness = images, spaces, config, out, until, {}, {}
+        self.images, self.spaces, self.config, self.out, self.until = images, spaces, config, out, until
+        self.pools, self.hardness, self.distinct = {}, {}, None
         self.results = read_results(out/'results.parquet')
         self.curves = read_results(out/'curves.parquet', [*CURVE_KEY, 'step', 'accuracy']) if len(self.results) else pd.DataFrame()
         if len(self.curves): self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
 
     def pool(self, encoder: str, n_clusters: int, seed: int) -> Pool:
-        "What the selections of one space and seed choose from; difficulty does not depend on the space."
+        "What the selections of one space and seed choose from; difficulty does not depend on the space, and copies on neither."
         key = encoder, n_clusters, seed
         if key not in self.pools:
             self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
             if seed in self.hardness: self.pools[key].difficulty = self.hardness[seed]
+            if self.distinct is not None: self.pools[key].distinct = self.distinct
         return self.pools[key]
 
     def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]:
@@ -240,6 +242,7 @@ class Grid:
         pool = self.pool(encoder, row.n_clusters, row.seed)
         s = choose(pool, row.selection, row.ratio, row.seed)
         if 'difficulty' in vars(pool): self.hardness[row.seed] = pool.difficulty
+        if 'distinct' in vars(pool): self.distinct = pool.distinct
         seconds, (precision, recall) = time.perf_counter() - start, copies_found(self.images.train.index, s.keep)
         return s.keep, dict(eps=s.config.get('eps'), selection_hash=s.hash, select_seconds=seconds, precision=precision, recall=recall)
 
