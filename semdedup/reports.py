@@ -176,7 +176,7 @@ def plan(
     texts = ['encoder', 'rank_type', 'prune_type', 'rule']
     return table.assign(**table[texts].astype(object).where(table[texts].notna(), None)) # None, as it comes back from a file, not NaN
 
-# %% ../nbs/08_reports.ipynb #ff4c3fba
+# %% ../nbs/08_reports.ipynb #13cd4489
 def read_results(
     path: Path, # results.parquet, or curves.parquet
     columns: list[str] = COLUMNS, # that it must have
@@ -221,7 +221,9 @@ class Grid:
         until: float | None = None, # nothing is begun after this moment (`time.time()`)
     ):
         self.images, self.spaces, self.config, self.out, self.until = images, spaces, config, out, until
-        self.pools, self.hardness, self.distinct = {}, {}, None
+        self.pools: dict[tuple[str, int, int], Pool] = {}
+        self.hardness: dict[int, pd.DataFrame] = {}
+        self.distinct: tuple[np.ndarray, np.ndarray] | None = None
         self.results = read_results(out/'results.parquet')
         self.curves = read_results(out/'curves.parquet', [*CURVE_KEY, 'step', 'accuracy']) if len(self.results) else pd.DataFrame()
         if len(self.curves): self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
