@@ -15,6 +15,6 @@ def test_a_part_of_the_benchmark_writes_what_it_measured(tmp_path):
     assert set(result) == {'quick', 'machine', 'unit', 'parts'} and set(result['parts']) == {'iteration'}
     assert {'cpu', 'cores', 'memory_GB', 'versions'} <= set(result['machine'])
     rows = result['parts']['iteration']['rows']
-    assert {r['method'] for r in rows} == {'bare product', 'semdedup', 'faiss', 'fast-pytorch-kmeans'}
+    assert {r['method'] for r in rows} == {'bare product', 'bare product, one call (numpy)', 'semdedup', 'faiss', 'fast-pytorch-kmeans'}
     assert all(set(r) == {'shape', 'method', 'best', 'median', 'times_product'} and isinstance(r['best'], float) for r in rows)
     assert all(r['method'] in done.stdout for r in rows)
