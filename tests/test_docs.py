@@ -72,7 +72,9 @@ def test_all_is_there(pages):
     for page in 'index.html', 'guide/tutorial.html', 'guide/own_folder.html', 'guide/method.html', 'guide/random.html', 'benchmarks.html', 'changelog.html', 'reports/index.html': assert page in pages
     assert {f'reports/{p.parent.name}/index.html' for p in ROOT.glob('reports/*/index.html')} <= pages.keys()
     listed = {link.partition('#')[0] for link in pages['index.html'].links} | {'index.html'}
-    assert [p for p in pages if p not in listed and not re.fullmatch('reports/.+/index.html', p)] == []
+    reports = {p for p in pages if re.fullmatch('reports/(.+/index|overview).html', p)}
+    assert reports <= {f'reports/{link}' for link in pages['reports/index.html'].links}
+    assert [p for p in pages if p not in listed | reports] == []
 
 def test_every_link_leads_somewhere(site, pages):
     "Files, and places in pages."
