@@ -18,7 +18,7 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'Model
            'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'Device', 'Seed',
            'UsageError', 'stop_with', 'friendly', 'show_version', 'top', 'many', 'fraction', 'share_or_number',
            'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'overview', 'results_folder',
-           'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver', 'dedup', 'command_for',
+           'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver', 'typed', 'dedup',
            'leaks', 'prune', 'usage_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
@@ -274,7 +274,7 @@ def overview(
     from semdedup.reports import make_overview
     typer.echo(make_overview(folder, f'semdedup overview {shlex.quote(str(folder))}'))
 
-# %% ../nbs/09_cli.ipynb #823f718d
+# %% ../nbs/09_cli.ipynb #d62b7df1
 def results_folder(
     out: Path | None, # what the user asked for
     source: str, # the images
@@ -354,9 +354,23 @@ def deliver(
     if list_: print_names(found.photos, found.keep)
     return say if list_ else typer.echo
 
+def typed(
+    ctx: typer.Context, # of a command
+) -> str:
+    "The command as it was typed, in the order of its --help: the page says what made it."
+    words = []
+    for p in ctx.command.params:
+        source, value = ctx.get_parameter_source(p.name), ctx.params.get(p.name)
+        if source is None or source.name != 'COMMANDLINE': continue
+        if p.param_type_name == 'argument': words.append(str(value))
+        elif isinstance(value, bool): words.append((p.opts if value else p.secondary_opts)[0])
+        else: words += [p.opts[0], str(value)]
+    return shlex.join(['semdedup', ctx.info_name, *words])
+
 @app.command()
 @friendly
 def dedup(
+    ctx: typer.Context,
     path: Source,
     eps: OwnEps = None,
     target: Annotated[Optional[str], typer.Option(help='Instead of --eps: keep so many images, as 50% or 10000.')] = None,
@@ -390,7 +404,7 @@ def dedup(
     found = own.dedup(path, eps, size, encoder, keep, rule, verify, labels=labels, column=column, label_column=label_column, split=split, n_clusters=n_clusters, seed=seed, device=device, say=say)
     begin_results(out, 'dedup', found.config)
     tell = deliver(found, out, csv, how, list_)
-    page = gallery.write_gallery(found, out/'index.html', command_for('dedup', path, encoder=encoder, keep=keep, rule=rule, out=out))
+    page = gallery.write_gallery(found, out/'index.html', typed(ctx))
     t = found.table
     gone, kinds = t['duplicate_of'].ge(0) & ~t['kept'], {'bytes': 'the same file', 'pixels': 'the same pixels', '': 'near-copies'}
     tell(f'images      {found.photos!r}')
@@ -400,18 +414,10 @@ def dedup(
     tell(f'page        {page} ({age():.0f} s)')
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')
 
-def command_for(
-    verb: str, # dedup, leaks, …
-    *paths: str, # images
-    **flags: Any, # what differs from the defaults
-) -> str:
-    "A command as one would type it."
-    usual = dict(encoder='copies', keep='largest', rule='cover')
-    return ' '.join(['semdedup', verb, *map(shlex.quote, paths), *(f'--{k.replace("_", "-")} {shlex.quote(str(v))}' for k, v in flags.items() if v is not None and v != usual.get(k))])
-
 @app.command()
 @friendly
 def leaks(
+    ctx: typer.Context,
     train: Annotated[str, typer.Argument(metavar='TRAIN', help='The training images: a folder, an archive, or a part such as cifar10:train or FILE.npz:train.', show_default=False)],
     test: Annotated[str, typer.Argument(metavar='TEST', help='The test images, likewise.', show_default=False)],
     eps: OwnEps = None, encoder: ImageEncoder = 'copies',
@@ -439,7 +445,7 @@ def leaks(
     found.to_parquet(out/'leaks.parquet')
     if csv: write_csv(found.table, out/'leaks.csv')
     with atomic_write(out/'clean.txt') as tmp: tmp.write_bytes(b''.join(n.encode('utf-8', 'surrogateescape') + b'\n' for n in names_in(found.test, found.clean)))
-    page = gallery.write_leaks_page(found, out/'index.html', command_for('leaks', train, test, encoder=encoder, out=out))
+    page = gallery.write_leaks_page(found, out/'index.html', typed(ctx))
     if list_: print_names(found.test, found.clean)
     tell, ranked = say if list_ else typer.echo, found.ranked
     odd = int(((ranked['label'] >= 0) & (ranked['duplicate_label'] >= 0) & (ranked['label'] != ranked['duplicate_label'])).sum())
@@ -488,7 +494,7 @@ def prune(
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')
 
-# %% ../nbs/09_cli.ipynb #f4ecf256
+# %% ../nbs/09_cli.ipynb #b1b88b1d
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'UsageError')
 
 def usage_sentence(
@@ -496,7 +502,7 @@ def usage_sentence(
 ) -> str:
     "What is wrong with a command line, and what to do."
     said = e.format_message().rstrip('.')
-    wrong = re.match(r"Invalid value for '?(--[\w-]+).*?:.* (number|float|integer|int)\b", said) # one way or the other, as Typer is older or newer
+    wrong = re.match(r"Invalid value for '?(--[\w-]+).*?:.* (number|float|integer|int)\b", said) # one way or the other, as Typer is older or newer; the newer do not say what was written
     if wrong: said = f'{wrong[1]} cannot be read: it must be {"a number" if wrong[2] in ("number", "float") else "a whole number"}'
     return f'{said}. See {e.ctx.command_path if getattr(e, "ctx", None) else "semdedup"} --help.'
 

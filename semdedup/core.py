@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_range', 'check_seed', 'bad_rows', 'some_rows', 'check_finite', 'digest',
-           'first_line', 'readable', 'from_json', 'mendable', 'make_folder', 'atomic_write', 'current_umask',
-           'cache_dir', 'data_root', 'natural', 'progress', 'cpu_count', 'free_cpus', 'thread_pools', 'Workers',
-           'alone', 'DaskWorkers', 'workers_on', 'blocks', 'parse_bytes']
+__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'bad_rows', 'some_rows',
+           'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder', 'atomic_write',
+           'current_umask', 'cache_dir', 'data_root', 'natural', 'progress', 'cpu_count', 'free_cpus', 'thread_pools',
+           'Workers', 'alone', 'DaskWorkers', 'workers_on', 'blocks', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -36,6 +36,16 @@ def check_name(
     near = difflib.get_close_matches(str(name).lower().replace('_', '-'), valid, n=1, cutoff=.5)
     hint = f' Did you mean {near[0]!r}?' if near else ''
     raise UserError(f'Unknown {kind} {name!r}.{hint} There are: {", ".join(valid)}.')
+
+# %% ../nbs/00_core.ipynb #a1f59665
+def check_column(
+    table: Any, # what is looked into, in words or as a path: it begins the sentence
+    column: str | None, # what the user wrote; None is always right
+    there: Iterable[str], # the columns that exist
+) -> None:
+    "Raise `UserError` with the list of all columns if `column` is not one of them."
+    there = list(there)
+    if column is not None and column not in there: raise UserError(f'{table} has no column {column!r}. There are: {", ".join(map(str, there))}.')
 
 # %% ../nbs/00_core.ipynb #58c14d72
 def check_range(

@@ -1,5 +1,5 @@
 """The commands for own images: what they write, what they say, what they refuse."""
-import json, os, shutil
+import html, json, os, shlex, shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
@@ -37,6 +37,12 @@ def test_dedup_and_nothing_is_deleted(folder):
     assert files(folder/'photos-deduped') == ['config.json', 'index.html', 'manifest.parquet'] and {k: v for k, v in contents(folder).items() if not k.startswith('photos-deduped')} == before
     t = manifest(folder/'photos-deduped')
     assert len(t) == 29 and t['kept'].sum() == 24 and '4: 0 the same file, 0 the same pixels, 4 near-copies' in out and '1 cannot be read' in out
+
+@pytest.mark.parametrize('args', [['dedup', 'photos', '--eps', '0.5', '--keep', 'first', '--no-verify', '--out', 'my out', '--csv'], ['leaks', 'photos', 'photos', '--eps', '0.2', '--out', 'out']])
+def test_the_page_says_what_made_it(folder, args):
+    run(folder, *args)
+    page = (folder/args[args.index('--out') + 1]/'index.html').read_text(encoding='utf-8')
+    assert shlex.join(['semdedup', *args]) in html.unescape(page)
 
 def test_a_suggested_threshold_is_said(folder):
     _, err = run(folder, 'dedup', 'photos', '--out', 'out')
