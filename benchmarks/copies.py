@@ -159,7 +159,7 @@ class Scene:
         if kind == 'pca':
             mean, w = whitening(self.pool)
             return [unit_rows(np.ascontiguousarray((thumbnails(x, 16).reshape(len(x), -1) - mean) @ w)) for x in both]
-        if kind == 'copies': return [embed(x, 'copies', cache=False) for x in both]
+        if kind in ('copies', 'fourier'): return [embed(x, kind, cache=False) for x in both]
         return [embed(x, efficientnet_lite0(size=64), name='copies-benchmark') for x in both]
     def candidates(self, k=5):
         "Pairs (query, row of the pool) that `verify` looks at."
@@ -176,7 +176,7 @@ class Black:
     name, config, batch_size = 'pixels', {}, 2048
     def __call__(self, images): return images.reshape(len(images), -1).astype(np.float32) + 1e-3
 
-METHODS = {'raw pixels': 'pixels', 'centred thumbnails 8 × 8': 'thumbnails', 'PCA-whitened, 64': 'pca', 'EfficientNet-Lite0, 64 pixels': 'efficientnet', 'copies': 'copies',
+METHODS = {'raw pixels': 'pixels', 'centred thumbnails 8 × 8': 'thumbnails', 'PCA-whitened, 64': 'pca', 'EfficientNet-Lite0, 64 pixels': 'efficientnet', 'Fourier magnitudes': 'fourier', 'copies': 'copies',
            'copies + verify': None, 'copies and EfficientNet-Lite0 + verify': None}
 
 def best(scene, method):
