@@ -52,7 +52,7 @@ class Config:
     test_share: float = .2 # photographs without a test folder: of each class
     grid: str = 'original' # the selections: those of the original; evidence for everything that is known; planted for data with planted copies
     precision: str = 'float32' # of the trainings, or bfloat16
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in fields(self): # lists come from notebooks and JSON
             if isinstance(getattr(self, f.name), (list, tuple)): object.__setattr__(self, f.name, tuple(dict.fromkeys(getattr(self, f.name)))) # what is asked twice is done once
         for kind, names, valid in (('encoder', self.encoders, ENCODERS), ('rank type', self.rank_types, RANK_TYPES), ('prune type', self.prune_types, PRUNE_TYPES), ('regime', self.regimes, REGIMES)):
@@ -585,7 +585,7 @@ def make_report(
     config: Config, # what is asked
     out: str | Path, # the folder
     stages: Sequence[str] = ('E1', 'E2', 'report'), # of `STAGES`; a sweep leaves E1 out
-    say=lambda text: None, # told what is being done
+    say: Callable[[str], None] = lambda text: None, # told what is being done
     resume: bool = False, # trust results that lie in the folder though it was not this checkout that made them
     minutes: float | None = None, # begin no training after so long; the same again goes on
 ) -> Path: # the page
