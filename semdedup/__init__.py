@@ -9,12 +9,16 @@ __all__ = ['NAMES', 'MODULES']
 # %% ../nbs/10_init.ipynb #af86b9b3
 import importlib
 
-# %% ../nbs/10_init.ipynb #28b02e40
+# %% ../nbs/10_init.ipynb #13d69c39
+TYPE_CHECKING = False # type checkers take it for true; importing `typing` would take longer than all that is here
+if TYPE_CHECKING: from typing import Any
+
+# %% ../nbs/10_init.ipynb #00da0dd6
 NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'open_photos': 'photos', 'Photos': 'photos', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'scan': 'scanning', 'Scanned': 'scanning', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
          'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'dedup': 'own', 'leaks': 'own', 'Found': 'own', 'Leaks': 'own', 'suggest_eps': 'own', 'UserError': 'core'} # public name → module
 MODULES = ('core', 'datasets', 'photos', 'labelled', 'copies', 'embeddings', 'vectors', 'scanning', 'clustering', 'ranking', 'pairwise', 'comparison', 'pruning', 'training', 'selections', 'plots', 'reports', 'own', 'gallery', 'cli')
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> 'Any':
     "Import a public name, or a module of the package, when it is asked for."
     if name in MODULES: return importlib.import_module(f'semdedup.{name}')
     if name in NAMES: return getattr(importlib.import_module(f'semdedup.{NAMES[name]}'), name)

@@ -7,9 +7,10 @@ from __future__ import annotations
 import functools, json, re, shlex, sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from .core import MENDABLE, UserError, atomic_write, check_range, check_seed, digest, from_json
+if TYPE_CHECKING: from semdedup.datasets import Images
 
 # %% auto #0
 __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'ModelName', 'Epochs', 'RankType', 'PruneType',
@@ -31,11 +32,11 @@ def stop_with(
     raise typer.Exit(code)
 
 def friendly(
-    command: Callable, # a command's function
-) -> Callable: # the same, whose failures end in a sentence
+    command: Callable[..., Any], # a command's function
+) -> Callable[..., Any]: # the same, whose failures end in a sentence
     "Exit 2 with the sentence of a `UserError`; exit 130 after Ctrl-C, with a word on how to go on."
     @functools.wraps(command)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try: return command(*args, **kwargs)
         except UserError as e: stop_with(2, str(e))
         except KeyboardInterrupt: stop_with(130, 'stopped. What was finished is kept: the same command goes on from there.')
@@ -62,9 +63,9 @@ def top(version: Annotated[bool, typer.Option('--version', callback=show_version
 # %% ../nbs/09_cli.ipynb #542b407d
 def many(
     text: str, # for example '10,25,50'
-    kind: Callable = str, # what each is turned into
+    kind: Callable[[str], Any] = str, # what each is turned into
     flag: str = 'value', # how errors call it
-) -> list: # at least one
+) -> list[Any]: # at least one
     "Split a list at its commas."
     try: values = [kind(t.strip()) for t in text.split(',') if t.strip()]
     except ValueError: raise UserError(f'{flag} is {text!r}; it must be numbers with commas between them, for example 10,25,50.') from None
@@ -92,7 +93,7 @@ def share_or_number(
 
 def model_for(
     model: str | None, # what the user wants
-    images, # the data set
+    images: Images, # the data set
 ) -> str: # mlp or cnn
     "The original's choice: its CNN for colour images, its MLP for grey ones."
     return model or ('cnn' if images.train.images.shape[1] == 3 else 'mlp')

@@ -261,7 +261,7 @@ class Clusters:
     similarity: np.ndarray # (n,) float32, cosine similarity of each item to its own centroid
     config: dict[str, Any] = field(default_factory=dict) # how they were made
     probability: np.ndarray | None = None # (n, k) float32, of each cluster for each item: soft assignment, where there is one
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.labels.shape != self.similarity.shape: raise UserError(f'labels have shape {self.labels.shape}, similarity {self.similarity.shape}; they must agree.')
     def __len__(self) -> int: return len(self.labels)
     @property
@@ -271,7 +271,7 @@ class Clusters:
     @cached_property
     def members(self) -> list[np.ndarray]: # for each cluster, the indices of its items in ascending order
         return np.split(np.argsort(self.labels, kind='stable'), np.cumsum(self.sizes)[:-1])
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'Clusters({len(self):,} items in {self.n_clusters} clusters of {self.sizes.min():,} to {self.sizes.max():,}, mean similarity to the centroid {self.similarity.mean():.3f})'
 
 def as_rows(

@@ -34,7 +34,7 @@ class Plan:
     memory: int = 10**9 # bytes
     client: Any = None # a dask.distributed.Client
     use: np.ndarray | None = None # (n,) bool, the items that are compared at all; all if not given
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         lengths = np.linalg.norm(self.groups.centroids, axis=1, keepdims=True)
         self.centroids = (self.groups.centroids / np.where(lengths > 0, lengths, 1)).astype(np.float32)
         self.probes = min(self.probes, len(self.centroids))
@@ -108,7 +108,7 @@ def probers(
     if not self.exact:
         starts = np.searchsorted(self.probing[0], [clusters, clusters + 1])
         return [self.probing[1][a:b] for a, b in starts.T]
-    found: list[list] = [[] for _ in clusters]
+    found: list[list[np.ndarray]] = [[] for _ in clusters]
     for s in blocks(len(labels), 4096):
         items = np.arange(s.start, s.stop)
         ok = self.reaches(self.v.unit(s) @ self.centroids[clusters].T, items, clusters) & (labels[s, None] > clusters)
@@ -211,7 +211,7 @@ class Checkpoint:
     "A folder for intermediate results, of one set of embeddings."
     folder: Path
     data: str # digest of the embeddings
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.folder = claim(self.folder)
         note = self.folder/'checkpoint.json'
         known = json.loads(note.read_text()).get('data')
@@ -275,7 +275,7 @@ def collect(
     return in_order(found, place, plan.across) if kind == 'pairs' else merge_best(found, place)
 
 def in_order(
-    found: list[tuple], # rows, columns, similarities
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], # rows, columns, similarities
     place: np.ndarray, # (n,) int64
     twice: bool, # can a pair be there twice?
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # later items, earlier items, similarities; by place of the later, then of the earlier

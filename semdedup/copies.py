@@ -129,7 +129,7 @@ def find_candidates(
 ) -> np.ndarray: # (n · k, 2) int64: image, and row of `x`; in order
     "The `k` most similar rows of `x` for each image, over several views of it."
     k, size = min(k, len(x)), int(np.clip(2**23 // max(1, len(x)), 16, 256))
-    def nearest(rows):
+    def nearest(rows: slice) -> np.ndarray:
         similarity = functools.reduce(np.maximum, (view @ x.T for view in view_rows(images[rows], turned)))
         return np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
     with Workers() as w: found = list(w.map(nearest, blocks(len(images), size)))
@@ -289,7 +289,7 @@ def best_maps(
     maps: torch.Tensor, # (p, 2, 3) rough ones
 ) -> torch.Tensor: # (p, 2, 3)
     "Precise maps, where they make details agree better than the rough ones do: a caption can lead them astray."
-    def agreement(m):
+    def agreement(m: torch.Tensor) -> torch.Tensor:
         seen, inside = warp(b[:, None], m)
         return correlation(detail(a), detail(seen[:, 0]), inside, .01)
     precise = precise_maps(a, b, maps)

@@ -198,12 +198,12 @@ def natural(
 
 # %% ../nbs/00_core.ipynb #faa90110
 def progress(
-    iterable: Iterable | None = None, # what is iterated over
+    iterable: Iterable[Any] | None = None, # what is iterated over
     desc: str = '', # what is being done
     total: int | None = None, # how many units
     unit: str = 'it', # what is counted
     **kwargs: Any, # handed on to tqdm
-): # a `tqdm` bar
+) -> Any: # a `tqdm` bar
     "A progress bar on standard error that shows after one second, and only where somebody looks."
     from tqdm import tqdm
     shown = os.environ.get('SEMDEDUP_PROGRESS')
@@ -226,7 +226,7 @@ def free_cpus() -> int: # at least 1
 
 # %% ../nbs/00_core.ipynb #13328a51
 @functools.cache
-def thread_pools(): # threadpoolctl.ThreadpoolController
+def thread_pools() -> Any: # threadpoolctl.ThreadpoolController
     "The thread pools of BLAS libraries. Looked up once: the search runs Python inside a C callback, where a Ctrl-C would be lost."
     from threadpoolctl import ThreadpoolController
     return ThreadpoolController()
@@ -249,23 +249,23 @@ class Workers:
         self.limits.restore_original_limits()
         if self.torch: self.torch.set_num_threads(self.torch_threads)
     def map(self,
-        fn: Callable, # called with one block; must not depend on other calls
-        blocks: Iterable, # a block each
+        fn: Callable[..., Any], # called with one block; must not depend on other calls
+        blocks: Iterable[Any], # a block each
         *shared: Any, # further arguments, the same for all
         bundle: int = 1, # so many blocks travel together, where they travel
-    ) -> Iterator: # the results, in the order of the blocks
+    ) -> Iterator[Any]: # the results, in the order of the blocks
         "Yield `fn(block, *shared)` for each block in order, computing a few ahead."
-        pending: deque = deque()
+        pending: deque[Any] = deque()
         for block in blocks:
             pending.append(self.pool.submit(copy_context().run, fn, block, *shared)) # the context tells a Jupyter kernel whose output a progress bar is
             if len(pending) >= 2 * self.n_workers: yield pending.popleft().result()
         while pending: yield pending.popleft().result()
 
 def alone(
-    fn: Callable, # called on this thread
-    blocks: list, # with each of these
+    fn: Callable[..., Any], # called on this thread
+    blocks: list[Any], # with each of these
     *shared: Any, # and with these
-) -> list: # what it returns
+) -> list[Any]: # what it returns
     "Call `fn` in a process of somebody else's, with BLAS and torch kept to this one thread."
     import torch
     before = torch.get_num_threads()
@@ -277,7 +277,7 @@ def alone(
 class DaskWorkers(Workers):
     "The same on the machines of a Dask cluster, which does the scheduling, and repeats what a worker that died had not delivered."
     def __init__(self,
-        client, # a dask.distributed.Client
+        client: Any, # a dask.distributed.Client
     ):
         self.client, self.n_workers, self.scattered = client, max(1, len(client.scheduler_info()['workers'])), {}
     def __enter__(self) -> DaskWorkers: return self
@@ -286,7 +286,7 @@ class DaskWorkers(Workers):
         "Send something large to all workers, once. It comes back from here if they all die."
         if id(value) not in self.scattered: self.scattered[id(value)] = self.client.scatter(value, broadcast=True, hash=False), value
         return self.scattered[id(value)][0]
-    def map(self, fn: Callable, blocks: Iterable, *shared: Any, bundle: int = 1) -> Iterator:
+    def map(self, fn: Callable[..., Any], blocks: Iterable[Any], *shared: Any, bundle: int = 1) -> Iterator[Any]:
         "Yield `fn(block, *shared)` for each block in order; a few bundles a worker are under way."
         shared = [self.share(s) if hasattr(s, 'shareable') else s for s in shared]
         pending, blocks = deque(), iter(blocks)

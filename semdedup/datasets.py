@@ -6,11 +6,13 @@
 from __future__ import annotations
 import io, lzma, socket
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 import numpy as np
 from .core import UserError, Workers, check_finite, check_name, check_range, data_root, digest, make_folder, progress
 
@@ -26,7 +28,7 @@ class Split:
     images: np.ndarray # (n, c, h, w) uint8
     labels: np.ndarray # (n,) int64, positions in the list of classes
     index: np.ndarray | None = None # (n,) int64, positions in the official data set; 0 … n-1 if not given
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.index is None: self.index = np.arange(len(self.images))
     def __len__(self) -> int: return len(self.images)
     @cached_property
@@ -46,7 +48,7 @@ class Images:
     classes: list[str] # a name a class
     val: Split | None = None # the part that `holdout` set aside from train
     source: str = field(default='', repr=False) # where it came from, for the report
-    def __repr__(self):
+    def __repr__(self) -> str:
         _, c, h, w = self.train.images.shape
         val = f' + {len(self.val):,} val' if self.val else ''
         return f'Images({self.name!r}: {len(self.train):,} train{val} + {len(self.test):,} test, {c}×{h}×{w}, {len(self.classes)} classes)'
@@ -170,7 +172,7 @@ SIDE = 64 # pixels a side of images that come in many sizes
 @contextmanager
 def patience(
     seconds: float = 30, # how long to wait for an answer
-):
+) -> Iterator[None]:
     "Give up on a server that does not answer."
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
@@ -180,7 +182,7 @@ def patience(
 def open_torchvision(
     name: str, # a key of `TORCHVISION`
     root: Path, # the data root
-) -> list: # one data set of torchvision, or the training and the test part
+) -> list[Any]: # one data set of torchvision, or the training and the test part
     "Open a data set with torchvision, which downloads it where the data root does not hold it."
     import torchvision.datasets
     cls, _, parts = TORCHVISION[name]
@@ -190,11 +192,11 @@ def open_torchvision(
     return [cls(root, split=s, **fetch) for s in ('train', 'test')] if parts else [cls(root, **fetch)]
 
 def all_of(
-    part, # a data set of torchvision
+    part: Any, # a data set of torchvision
 ) -> tuple[np.ndarray, np.ndarray]: # images, and (n,) int64
     "All images and labels of a data set: its arrays, or its files, decoded and squeezed to one size."
     if hasattr(part, 'data'): return np.asarray(part.data), np.asarray(part.targets if hasattr(part, 'targets') else part.labels)
-    def one(i):
+    def one(i: int) -> tuple[np.ndarray, int]:
         image, label = part[i]
         return np.asarray(image.convert('RGB').resize((SIDE, SIDE), 2)), int(label) # 2: bilinear, antialiased
     with Workers() as w: images, labels = zip(*progress(w.map(one, range(len(part))), 'decoding', len(part), ' images'))

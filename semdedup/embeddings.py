@@ -391,9 +391,9 @@ def write_cache(
             if not code: raise
             raise OSError(int(code[1]), str(e)) from e
 
-# %% ../nbs/01_embeddings.ipynb #6f88b84d
+# %% ../nbs/01_embeddings.ipynb #f3989150
 def get_encoder(
-    encoder: str | Encoder | nn.Module | Callable, # a name, an encoder, a network, or a function from a batch (b, c, h, w) uint8 to rows (b, d)
+    encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any], # a name, an encoder, a network, or a function from a batch (b, c, h, w) uint8 to rows (b, d)
     side: int, # of the images, in pixels
     **kwargs: Any, # weights, size, device: what the encoder takes of them
 ) -> Encoder:
@@ -423,7 +423,7 @@ class Custom:
 
 def embed(
     images: Split | Images | np.ndarray, # what to embed; of `Images`, the training split
-    encoder: str | Encoder | nn.Module | Callable = 'vgg16', # one of `ENCODERS`, torchvision:NAME, timm:NAME, or a network or function of your own
+    encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any] = 'vgg16', # one of `ENCODERS`, torchvision:NAME, timm:NAME, or a network or function of your own
     weights: str | Path | None = None, # a file of weights, for an encoder that has weights
     size: int | None = None, # pixels a side that the network is given
     device: str | None = None, # cuda, mps or cpu

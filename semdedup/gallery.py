@@ -292,7 +292,7 @@ def write_leaks_page(
     of = t['duplicate_of'].to_numpy()
     label_of = np.full(len(train_table), -1); label_of[of[of >= 0]] = t['duplicate_label'].to_numpy()[of >= 0]
     train, test = Shots(train_table.assign(label=label_of), found.scanned[0].thumbnails, found.classes), Shots(test_table, found.scanned[1].thumbnails, found.classes)
-    def rows(part, role):
+    def rows(part: pd.DataFrame, role: str) -> list[dict[str, Any]]:
         return [dict(a=test(int(r.index_), train.label(int(r.duplicate_of))), role_a=role, said_a=f'test · {r.duplicate_similarity:.3f}' + (f' · {WHAT[r.exact]}' if role == 'leak' else ''), s=f'{r.duplicate_similarity:.6f}' if role == 'leak' else None,
                      b=train(int(r.duplicate_of)), role_b='keep', said_b='training') for r in part.rename(columns={'index': 'index_'}).itertuples()]
     ranked, below = found.ranked, t[~t['leak'] & (of >= 0)].sort_values('duplicate_similarity', ascending=False, kind='stable')

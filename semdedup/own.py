@@ -645,7 +645,7 @@ def write_contents(
     names: dict[int, str], # by position
 ) -> Path: # the same
     "`write_folder` for images that have no files of their own."
-    def named(i):
+    def named(i: int) -> tuple[bytes, str]:
         data, ending = content_of(self.photos, i)
         return data, names[i] if PurePosixPath(names[i]).suffix.lower() == ending else names[i] + ending
     known = {n for name in names.values() for n in (name, *(name + e for e in ('.png', '.jpg', '.webp', '.gif', '.bmp', '.tif', '.jp2', '.avif', '.ppm')))}
@@ -688,12 +688,12 @@ class Leaks:
     @cached_property
     def ranked(self) -> pd.DataFrame: return self.table[self.table['leak']].sort_values('duplicate_similarity', ascending=False, kind='stable') # the leaks, the most certain first
     def __len__(self) -> int: return len(self.table)
-    def __repr__(self): return f'Leaks({int(self.table["leak"].sum()):,} of {len(self):,} test images have a near-copy in training, eps={self.config["eps"]:g})'
+    def __repr__(self) -> str: return f'Leaks({int(self.table["leak"].sum()):,} of {len(self):,} test images have a near-copy in training, eps={self.config["eps"]:g})'
     def rethreshold(self, eps: float) -> Leaks:
         "The same for another eps."
         leak = (self.table['duplicate_similarity'] >= 1 - check_range('eps', eps, 0, 2) - SLACK).fillna(False)
         return Leaks(self.table.assign(leak=leak), {**self.config, 'eps': float(eps)}, self.classes, self.train, self.test, self.scanned, self.suggestion)
-    def subset(self, dataset: Any): # torch.utils.data.Subset
+    def subset(self, dataset: Any) -> Any: # a torch.utils.data.Subset
         "The clean part of a torch data set of the test images."
         return Selection(self.table.assign(kept=~self.table['leak'] & (self.table['problem'] == '')), self.config).subset(dataset)
     def to_parquet(self, path: str | Path) -> Path:
@@ -706,7 +706,7 @@ def common_classes(
     "One numbering of classes for both sets, by their names."
     classes = list(dict.fromkeys([*train.classes, *test.classes]))
     number = {c: k for k, c in enumerate(classes)}
-    def labels(p):
+    def labels(p: Photos) -> np.ndarray:
         y = np.full(len(p), -1) if p.labels is None else np.asarray(p.labels)
         own = np.array([number[c] for c in p.classes] + [-1])
         return own[y] if len(p.classes) else y

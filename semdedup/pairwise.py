@@ -4,6 +4,7 @@
 
 # %% ../nbs/04_pairwise.ipynb #8c474d96
 from __future__ import annotations
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 import numpy as np
@@ -65,13 +66,13 @@ class Loaded:
         self.a = v.unit(tile.rows)
         self.b = self.a if tile.cols is None else v.unit(tile.cols)
         self.cols = tile.rows if tile.cols is None else tile.cols
-        self._exact: tuple | None = None
+        self._exact: tuple[tuple[np.ndarray, np.ndarray], ...] | None = None
         if device != 'cpu':
             import torch
             self.on = [torch.from_numpy(m).to(device, torch.float16 if self.half else torch.float32) for m in (self.a, self.b)]
     @property
     def half(self) -> bool: return self.device != 'cpu' # half precision pays on accelerators; what it finds is verified here, in float64
-    def strips(self): # (rows, columns) of each strip; of a tile on the diagonal, columns up to the strip's own end
+    def strips(self) -> Iterator[tuple[slice, slice]]: # (rows, columns) of each strip; of a tile on the diagonal, columns up to the strip's own end
         for s in blocks(len(self.a), STRIP): yield s, slice(0, s.stop if self.tile.cols is None else len(self.b))
     def product(self, s: slice, c: slice) -> Any: # (rows, columns) float32: numpy, or torch on the device
         if self.device == 'cpu': return self.a[s] @ self.b[c].T
@@ -172,7 +173,7 @@ def strip_candidates(
     at: tuple[np.ndarray, np.ndarray], # places in keep order of the tile's rows and columns
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # rows and columns in the tile, float64 similarities
     "What could be the most similar earlier row of each row in a strip."
-    def masked(m): # what does not count becomes -inf
+    def masked(m: Any) -> Any: # what does not count becomes -inf
         if before is not None: return np.where(before != swap, m, -np.inf) if isinstance(m, np.ndarray) else m.masked_fill(m.new_tensor(before == swap).bool(), -np.inf)
         if t.tile.cols is None:
             corner = np.triu_indices(s.stop - s.start)

@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 import numpy as np
 from .core import UserError, check_column, check_range, digest, from_json, natural, readable
 from .datasets import DATASETS, Images, Split, as_images, load_images
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from PIL import Image
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'HIDDEN', 'TRAIN', 'TEST', 'VAL', 'LABELS', 'Unreadable', 'why', 'formats',
@@ -80,7 +83,7 @@ def relaxed() -> Iterator[None]:
 
 def header(
     data: bytes, # an encoded image
-): # a PIL image, not decoded
+) -> Image.Image: # not decoded
     "What the beginning of a file says: format and size."
     from PIL import Image
     with relaxed(): return Image.open(io.BytesIO(data), formats=formats())
@@ -100,8 +103,8 @@ def eight_bits(
 
 # %% ../nbs/00a_photos.ipynb #a7ac71a9
 def flatten(
-    im, # a PIL image of any mode
-): # a PIL image in RGB
+    im: Any, # a PIL image of any mode
+) -> Image.Image: # in RGB
     "Any colour mode becomes RGB; what is transparent becomes white."
     from PIL import Image
     if im.mode == 'RGB' and 'transparency' not in im.info: return im
@@ -119,7 +122,7 @@ def flatten(
 @dataclass
 class Picture:
     "A decoded picture."
-    image: Any # a PIL image in RGB, upright
+    image: Image.Image # in RGB, upright
     width: int # of the whole picture
     height: int # likewise
     reduced: bool = False # was it decoded at less than its size?
@@ -154,8 +157,8 @@ def upright(
 HEIC = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1')
 
 def turn(
-    im, # a PIL image, loaded
-) -> tuple[Any, bool]: # the image, upright, and whether width and height changed places
+    im: Image.Image, # loaded
+) -> tuple[Image.Image, bool]: # the image, upright, and whether width and height changed places
     "Do what EXIF says about which way is up; damaged EXIF says nothing."
     from PIL import Image
     try: orientation = im.getexif().get(0x0112, 1)
@@ -166,7 +169,7 @@ def turn(
 
 def from_pixels(
     a: np.ndarray, # (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)
-): # a PIL image in RGB
+) -> Image.Image: # in RGB
     "Pixels of any type as a picture."
     from PIL import Image
     if a.ndim == 3 and a.shape[2] == 1: a = a[:, :, 0]
@@ -183,15 +186,15 @@ def decode(
     return as_chw(picture.image if side is None else squeeze(picture.image, side))
 
 def squeeze(
-    im, # a PIL image
+    im: Image.Image, # of any size
     side: int, # pixels a side
-): # a PIL image of side × side pixels
+) -> Image.Image: # of side × side pixels
     "The whole picture in a square, smoothed as the networks' own training was (bilinear, antialiased)."
     from PIL import Image
     return im if im.size == (side, side) else im.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.)
 
 def as_chw(
-    im, # a PIL image in RGB
+    im: Image.Image, # in RGB
 ) -> np.ndarray: # (3, h, w) uint8
     "A picture as an array, channels first."
     return np.ascontiguousarray(np.asarray(im).transpose(2, 0, 1))
@@ -208,13 +211,13 @@ class Photos:
     folder: Path | None = None # where the files lie; None for archives, tables and arrays
     skipped: dict[str, int] = field(default_factory=dict) # what was met and is not in the list: kind → how many
     rows: np.ndarray | None = None # (n,) positions in the reader; 0 … n-1 if not given
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rows is None: self.rows = np.arange(len(self.ids))
         if not isinstance(self.ids, np.ndarray) or self.ids.dtype != object: # numpy's own strings would all be as long as the longest
             self.ids, names = np.empty(len(self.ids), object), self.ids
             self.ids[:] = [str(n) for n in names]
     def __len__(self) -> int: return len(self.ids)
-    def __repr__(self):
+    def __repr__(self) -> str:
         labels = f', {len(self.classes)} classes' if self.labels is not None else ''
         skipped = f', {sum(self.skipped.values()):,} others skipped' if self.skipped else ''
         return f'Photos({self.source!r}: {len(self):,} images{labels}{skipped})'
@@ -255,7 +258,7 @@ class Files:
     names: list[str] # (n,) paths below it, as the system gives them
     stats: np.ndarray # (n, 3) int64: size, times of the last change of content and of status, in ns; -1 if there is no such file
     def path(self, i: int) -> str: return os.path.join(self.root, self.names[i])
-    def mark(self, i: int) -> list: return [self.root, *self.stats[i].tolist()]
+    def mark(self, i: int) -> list[Any]: return [self.root, *self.stats[i].tolist()]
     def read(self, i: int) -> bytes:
         try:
             s = os.stat(self.path(i))
@@ -298,8 +301,8 @@ def is_image(
 # %% ../nbs/00a_photos.ipynb #5e889c4a
 def walk(
     root: str, # a folder
-    skipped: Counter, # counts what is left out
-) -> Iterator[tuple[str, os.DirEntry]]: # paths below `root`, and entries
+    skipped: Counter[str], # counts what is left out
+) -> Iterator[tuple[str, os.DirEntry[str]]]: # paths below `root`, and entries
     "All files below a folder that are not hidden; each folder once, whatever links lead to it."
     seen, todo, links = set(), [''], []
     while todo or links:
@@ -349,7 +352,7 @@ def look_at(
 
 def folder_order(
     path: str, # below the folder
-) -> tuple: # sorts as `ImageFolder` does
+) -> tuple[str, str, str]: # sorts as `ImageFolder` does
     "A key for sorting paths."
     folder, name = os.path.split(path)
     return folder.split(os.sep)[0], folder, name
@@ -420,10 +423,10 @@ def number_labels(
 class Members:
     "Reads files inside of uncompressed tars."
     tars: list[str] # paths
-    stamps: list[tuple] # of each tar: size and times
+    stamps: list[tuple[int, int, int]] # of each tar: size and times
     places: np.ndarray # (n, 3) int64: which tar, where the member begins, its bytes
     def path(self, i: int) -> None: return None
-    def mark(self, i: int) -> list:
+    def mark(self, i: int) -> list[Any]:
         which, *place = self.places[i].tolist()
         return [self.tars[which], *self.stamps[which], *place]
     def read(self, i: int) -> bytes:
@@ -439,7 +442,7 @@ class Members:
 
 def tar_members(
     path: str, # a tar
-    skipped: Counter, # counts archives that end too early
+    skipped: Counter[str], # counts archives that end too early
 ) -> Iterator[tuple[str, int, int]]: # name, where it begins, bytes
     "The files in a tar, in its order."
     try:
@@ -493,14 +496,14 @@ def from_tars(
     return photos
 
 def tar_labels(
-    keys: list, # of the sample of each image
-    notes: dict, # key → ending → place of the sample's .cls and .json
+    keys: list[tuple[int, str, str]], # of the sample of each image: which tar, folder, name
+    notes: dict[tuple[int, str, str], dict[str, tuple[int, int, int]]], # key → ending → place of the sample's .cls and .json
     reader: Members, # fetches them
     label_column: str | None, # the entry of .json that is the label
 ) -> tuple[np.ndarray | None, list[str]]: # what `number_labels` gives; None and no names if no image has a label
     "Read the labels that stand beside the images."
     notes_reader = lambda place: Members(reader.tars, reader.stamps, np.array([place], np.int64)).read(0)
-    def label(key):
+    def label(key: tuple[int, str, str]) -> int | str | None:
         found = notes.get(key, {})
         endings = ['.json'] if label_column else ['.cls', '.json']
         return next((v for e in endings if e in found and (v := tar_label(notes_reader(found[e]), e, label_column)) is not None), None)
@@ -533,12 +536,12 @@ def channels_last(
 class Cells:
     "Reads the cells of one column of Parquet files."
     files: list[str] # paths
-    stamps: list[tuple] # of each file: size and times
+    stamps: list[tuple[int, int, int]] # of each file: size and times
     groups: np.ndarray # (g, 3) int64: of each row group its first row in the whole, its file, its number there
     column: str # the column with the images
-    def __getstate__(self) -> dict: return {k: v for k, v in self.__dict__.items() if k != 'at'}
+    def __getstate__(self) -> dict[str, Any]: return {k: v for k, v in self.__dict__.items() if k != 'at'}
     def path(self, i: int) -> None: return None
-    def mark(self, i: int) -> list:
+    def mark(self, i: int) -> list[Any]:
         first, which, number = self.groups[np.searchsorted(self.groups[:, 0], i, 'right') - 1].tolist()
         return [self.files[which], *self.stamps[which], number, i - first, self.column]
     def read(self, i: int) -> bytes | np.ndarray:
@@ -559,7 +562,7 @@ class Cells:
         return at[2][row - at[1]].as_py()
 
 def image_column(
-    schema, # a pyarrow schema
+    schema: pa.Schema, # of the table
     column: str | None, # the column that holds images, if named
     path: str, # for errors
 ) -> str:
@@ -598,7 +601,7 @@ def from_parquet(
     return Photos(paths[0] if len(paths) == 1 else f'{len(paths)} Parquet files in {os.path.dirname(paths[0])}', ids, reader, labels, classes)
 
 def class_names(
-    schema, # a pyarrow schema
+    schema: pa.Schema, # of the table
     label: str | None, # the column with labels
 ) -> list[str] | None:
     "The names of classes that Hugging Face keeps in the metadata of its files."
@@ -611,10 +614,10 @@ class Stack:
     "Reads images from one array, (n, h, w), (n, h, w, c) or (n, c, h, w)."
     array: np.ndarray | None # the images, or None if they are to be mapped
     file: str = '' # a .npy file
-    stamp: tuple = () # its size and times
-    def __getstate__(self) -> dict: return self.__dict__ | ({'array': None} if self.file else {})
+    stamp: tuple[int, ...] = () # its size and times
+    def __getstate__(self) -> dict[str, Any]: return self.__dict__ | ({'array': None} if self.file else {})
     def path(self, i: int) -> None: return None
-    def mark(self, i: int) -> list: return [self.file, *self.stamp, i] if self.file else [digest(self.array[i])]
+    def mark(self, i: int) -> list[Any]: return [self.file, *self.stamp, i] if self.file else [digest(self.array[i])]
     def read(self, i: int) -> np.ndarray:
         if self.array is None: self.array = np.load(self.file, mmap_mode='r', allow_pickle=False)
         return channels_last(np.array(self.array[i]))
@@ -673,7 +676,7 @@ class Items:
     column: str | int | None # the part of an item that is the image; None for the whole item
     key: str | None = None # a name for its content, if it has one
     def path(self, i: int) -> None: return None
-    def mark(self, i: int) -> list | None: return None if self.key is None else [self.key, i]
+    def mark(self, i: int) -> list[Any] | None: return None if self.key is None else [self.key, i]
     def read(self, i: int) -> bytes | np.ndarray:
         try: item = self.items[i]
         except Exception as e: raise Unreadable(f'its data set raised {type(e).__name__}: {why(e)}') from e

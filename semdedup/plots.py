@@ -6,6 +6,7 @@
 from __future__ import annotations
 import json
 from pathlib import Path
+from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +31,7 @@ def new_figure(
     height: float = 4, # inches
     rows: int = 1, # of axes
     cols: int = 1, # of axes
-    **kwargs, # for `plt.subplots`
+    **kwargs: Any, # for `plt.subplots`
 ) -> tuple[Figure, np.ndarray]: # the figure and its axes, (rows, cols)
     "A figure in the style of the reports."
     with sns.axes_style('ticks', {'axes.edgecolor': '#9ca3af', 'xtick.color': '#374151', 'ytick.color': '#374151', 'axes.labelcolor': '#111827'}), sns.plotting_context('paper', 1.15):

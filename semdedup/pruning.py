@@ -50,7 +50,7 @@ class Selection:
     @property
     def hash(self) -> str: return digest(self.config, self.keep)
     def __len__(self) -> int: return len(self.table)
-    def __repr__(self):
+    def __repr__(self) -> str:
         n, m = len(self), len(self.keep)
         return f'Selection({self.config.get("name", "")}: keeps {m:,} of {n:,} items, {m / n:.1%}; removes {n - m:,})'
 
@@ -75,7 +75,7 @@ def sampler(
     self: Selection,
     dataset: Any, # a torch data set, with the same files or the same order
     seed: int = 0, # of the order, another one in each epoch
-): # torch.utils.data.SubsetRandomSampler
+) -> Any: # a torch.utils.data.SubsetRandomSampler
     "Draws the kept items of a torch data set in random order: for `DataLoader(dataset, sampler=…)`."
     import torch
     return torch.utils.data.SubsetRandomSampler(self.rows_of(dataset), torch.Generator().manual_seed(check_seed(seed)))
@@ -241,7 +241,7 @@ def class_floors(
     return np.minimum(size, check_range('floor', floor, 0, whole=True))
 
 def keep_with_floors(
-    choose: Callable, # (n,) bool, how many → (n,) bool: who stays of some
+    choose: Callable[[np.ndarray, int], np.ndarray], # (n,) bool, how many → (n,) bool: who stays of some
     labels: np.ndarray, # (n,) int64
     total: int, # how many stay
     least: np.ndarray, # (k,) int64, of each class
@@ -274,7 +274,7 @@ def shuffled(groups: Clusters, rng: np.random.Generator) -> np.ndarray:
     "By chance."
     return rng.permutation(len(groups))
 
-KEEP_ORDERS: dict[str, Callable] = {'hard': hard, 'easy': easy, 'random': shuffled, 'first': first}
+KEEP_ORDERS: dict[str, Callable[[Clusters, np.random.Generator], np.ndarray]] = {'hard': hard, 'easy': easy, 'random': shuffled, 'first': first}
 
 def keep_order(
     groups: Clusters, # the clusters
@@ -361,12 +361,12 @@ def cover_in_parts(
     name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold)}'
     saved = checkpoint.read(name) if checkpoint else None
     if saved: state, parts = saved
-    def mask(items): m = np.zeros(n, bool); m[items] = True; return m
+    def mask(items: np.ndarray) -> np.ndarray: m = np.zeros(n, bool); m[items] = True; return m
     with workers_on(plan.client, 1 if plan.client or device != 'cpu' else None) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
-        def best(rows, cols):
+        def best(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             work = [t for cs, others in everyone for t in plan.tiles(cs, others, size, mask(rows), mask(cols))]
             return merge_best(list(w.map(tile_best, work, v, plan.place, False, device)), plan.place)
-        def pairs(rows):
+        def pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
             work, found, count = [t for cs, others in everyone for t in plan.tiles(cs, others, size, mask(rows))], [], 0
             for r in w.map(tile_pairs, work, v, threshold, most, device):
                 if r is None or (count := count + len(r[0])) > most: return None
@@ -495,7 +495,7 @@ def most_duplicated(
     return stays, 1 - float(similarity[order[n - m - 1]]) if m < n else 0.
 
 def find_eps(
-    n_kept: Callable, # eps → how many stay
+    n_kept: Callable[[float], int], # eps → how many stay
     m: int, # how many shall stay
     values: np.ndarray | None = None, # similarities of pairs, where they are at hand: between two of them nothing changes
 ) -> tuple[float, float]: # the smallest eps found for which at most `m` stay, and the last tried for which more do
@@ -518,7 +518,7 @@ def cover_to_size(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]: # stays, duplicate of, similarity, eps
     "The covering rule with the smallest eps for which at most `m` stay; the least similar come back until `m` do."
     n, e = len(evidence.plan.v), evidence
-    def n_kept(eps):
+    def n_kept(eps: float) -> int:
         if 1 - eps < e.floor - SLACK: e.decide(1 - eps) # raises
         use = e.similarity >= 1 - eps - SLACK
         return int(greedy_cover(e.later[use], e.earlier[use], n).sum()) - len(e.twins[0])

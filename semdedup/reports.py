@@ -31,7 +31,7 @@ __all__ = ['GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'LINES',
            'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
            'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
 
-# %% ../nbs/08_reports.ipynb #b56298c1
+# %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
 class Config:
     "What a report or a sweep is asked to do. Ratios are fractions that are kept."
@@ -52,7 +52,7 @@ class Config:
     test_share: float = .2 # photographs without a test folder: of each class
     grid: str = 'original' # the selections: those of the original; evidence for everything that is known; planted for data with planted copies
     precision: str = 'float32' # of the trainings, or bfloat16
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in fields(self): # lists come from notebooks and JSON
             if isinstance(getattr(self, f.name), (list, tuple)): object.__setattr__(self, f.name, tuple(dict.fromkeys(getattr(self, f.name)))) # what is asked twice is done once
         for kind, names, valid in (('encoder', self.encoders, ENCODERS), ('rank type', self.rank_types, RANK_TYPES), ('prune type', self.prune_types, PRUNE_TYPES), ('regime', self.regimes, REGIMES)):
@@ -561,7 +561,7 @@ def write_page(
     with atomic_write(path) as tmp: tmp.write_text(page, encoding='utf-8')
     return Path(path)
 
-# %% ../nbs/08_reports.ipynb #3c418ff3
+# %% ../nbs/08_reports.ipynb #aec292a8
 STAGES = {'E1': 'E1_cosine_similarity', 'E2': 'E2_pruning_performance', 'report': 'report'} # notebooks by stage
 
 OUTPUTS = {'E1': ('figures/e1_facts.json', 'deduplicated.parquet'), 'E2': ('results.parquet', 'summary.csv', 'removable.csv', 'figures/e2_accuracy.svg'), 'report': ('index.html',)} # without them a stage is not done
@@ -585,7 +585,7 @@ def make_report(
     config: Config, # what is asked
     out: str | Path, # the folder
     stages: Sequence[str] = ('E1', 'E2', 'report'), # of `STAGES`; a sweep leaves E1 out
-    say=lambda text: None, # told what is being done
+    say: Callable[[str], None] = lambda text: None, # told what is being done
     resume: bool = False, # trust results that lie in the folder though it was not this checkout that made them
     minutes: float | None = None, # begin no training after so long; the same again goes on
 ) -> Path: # the page

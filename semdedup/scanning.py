@@ -9,13 +9,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, cpu_count, digest, make_folder, progress
 from .photos import Photos, Picture, Unreadable, as_chw, formats, header, max_pixels, open_photos, relax_pillow, squeeze, upright
-if TYPE_CHECKING: import pandas as pd, pyarrow as pa
+if TYPE_CHECKING:
+    import pandas as pd, pyarrow as pa
+    from PIL import Image
 
 # %% auto #0
 __all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'PIECE', 'SECONDS', 'sharpness', 'lighter', 'Look',
@@ -27,7 +29,7 @@ __all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'PIECE', 'S
 GREY = 128 # pixels a side of the version whose sharpness is measured
 
 def sharpness(
-    im, # a PIL image
+    im: Image.Image, # in RGB
 ) -> float: # from 0
     "Variance of the Laplacian of a grey version of fixed size. Larger images should come through `lighter` first."
     from PIL import Image
@@ -38,8 +40,8 @@ def sharpness(
     return float(np.einsum('i,i', edges, edges)) / edges.size - (float(edges.sum()) / edges.size) ** 2 # not BLAS, whose threads wait for each other
 
 def lighter(
-    im, # a PIL image
-): # a PIL image whose shorter side is GREY or more
+    im: Image.Image, # in RGB
+) -> Image.Image: # its shorter side is GREY or more
     "Average blocks of pixels, as long as enough are left: fast, and what comes then is faster."
     k = min(im.size) // GREY
     return im.reduce(k) if k > 1 else im
@@ -72,7 +74,7 @@ def pixels_digest(
 def thumbnail(
     picture: Picture, # a decoded picture
     data: bytes | np.ndarray, # what it was decoded from
-    light, # the same, `lighter`
+    light: Image.Image, # the same, `lighter`
 ) -> bytes: # a JPEG
     "A small version of a picture."
     import io
@@ -126,7 +128,7 @@ def look_at_block(
     return Block(rows, [s for s, _ in pairs], np.stack(images) if images else np.empty((0, 3, side, side), np.uint8))
 
 def serve(
-    pipe, # a multiprocessing connection: positions come, blocks go
+    pipe: Connection, # positions come, blocks go
     photos: Photos, # the images
     side: int, # pixels a side for the encoder
     parent: int, # the process that started this one
@@ -136,7 +138,7 @@ def serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     relax_pillow()
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(1) # a forked process must not wait for the threads of its parent
-    def watch():
+    def watch() -> None:
         gone = multiprocessing.parent_process().sentinel
         while not wait([gone], 2) and os.getppid() == parent: pass
         os._exit(1)
@@ -150,11 +152,11 @@ def serve(
 class Worker:
     "A process that looks at images, and the pipe to it. Nobody else uses the pipe, so that it may be killed at any moment."
     def __init__(self,
-        context, # of multiprocessing
+        context: Any, # of multiprocessing
         photos: Photos, # the images
         side: int, # pixels a side for the encoder
     ):
-        self.tasks: deque = deque() # what was sent and has not come back: (number, rows)
+        self.tasks: deque[tuple[int, np.ndarray]] = deque() # what was sent and has not come back: (number, rows)
         self.ready = False # did it begin?
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, photos, side, os.getpid()), daemon=True)
@@ -306,7 +308,7 @@ def find(
     return np.where(at < 0, -1, there[at] if len(there) else -1)
 
 # %% ../nbs/01b_scanning.ipynb #205648b1
-class Thumbnails(Sequence):
+class Thumbnails(Sequence[bytes]):
     "Thumbnails of images, JPEG bytes each, `b''` for those that cannot be read; fetched when they are asked for."
     def __init__(self,
         cells: pa.ChunkedArray, # the column of a store
@@ -332,7 +334,7 @@ def gather(
     photos: Photos, # the images
     at: np.ndarray, # (n,) where each one is in the store
     kept: pa.Table, # the store
-    config: dict, # what it was made with
+    config: dict[str, Any], # what it was made with
 ) -> Scanned:
     "Put the rows of a store into the order of a list."
     import pandas as pd, pyarrow as pa
@@ -367,7 +369,7 @@ def typical_side(
 
 def encode_batch(
     block: Block, # images
-    encoder: Callable, # what embeds them
+    encoder: Callable[[np.ndarray], Any], # what embeds them
     size: int, # images a batch
 ) -> tuple[Block, np.ndarray]: # the block, without its images, and (r, d) float32
     "Embed the images of a block, in one batch of full size."
@@ -403,13 +405,13 @@ def look_and_encode(
     on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
     size = min(256, max(BLOCK, getattr(encoder, 'batch_size', BLOCK if on_cpu else 256)))
     seen, last = [], time.monotonic()
-    def batches(decoded):
+    def batches(decoded: Iterator[Block]) -> Iterator[Block]:
         several = []
         for block in decoded:
             several.append(block)
             if sum(len(b.rows) for b in several) + BLOCK > size: yield join(several); several = []
         if several: yield join(several)
-    def keep():
+    def keep() -> None:
         nonlocal seen, last
         if seen: store.add([marks[i] for i, _, _ in seen], [s for _, s, _ in seen], [b for _, _, b in seen])
         seen, last = [], time.monotonic()
@@ -475,11 +477,11 @@ def same_pixels(
     from functools import cache
     digests, width, height = [table[c].to_numpy() for c in ('pixels_digest', 'width', 'height')]
     @cache
-    def full(i):
+    def full(i: int) -> str:
         if not digests[i].startswith('~'): return digests[i]
         try: return pixels_digest(upright(photos.read(i)))
         except Unreadable: return f'{i}'
-    def same(i, j):
+    def same(i: int, j: int) -> bool:
         if not digests[i] or not digests[j] or (width[i], height[i]) != (width[j], height[j]): return False
         return full(i) == full(j)
     return np.array([same(int(i), int(j)) for i, j in pairs], bool)

@@ -40,7 +40,7 @@ class Pool:
     seed: int = 0 # of clusters and trainings
     recipe: Recipe = field(default_factory=Recipe) # of the trainings whose cost is to be saved
     groups: Clusters | None = None # clusters that are there already
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.groups is None: self.groups = kmeans(self.x, self.n_clusters, seed=self.seed)
     def __len__(self) -> int: return len(self.x)
     @cached_property

@@ -5,11 +5,11 @@
 # %% ../nbs/06_training.ipynb #0db67a58
 from __future__ import annotations
 import math, threading, time, warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
@@ -46,10 +46,10 @@ def layer(
 class MLP:
     "The original's multilayer perceptron for 28 × 28 images: 784-128-64-10, ReLU."
     hidden, at_once = (128, 64), 13
-    def init(self, shape, n_classes, generators):
+    def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]:
         widths = [math.prod(shape), *self.hidden, n_classes]
         return [p for a, b in pairwise(widths) for p in layer((a, b), a, b, generators)]
-    def forward(self, params, x):
+    def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         h = x.flatten(2)
         for i in range(0, len(params), 2):
             h = torch.baddbmm(params[i + 1][:, None], h, params[i])
@@ -72,14 +72,14 @@ def stacked_conv(
 class CNN:
     "The original's convolutional network for CIFAR-10: 16, 32, 64 channels, then 128 units."
     channels, hidden, at_once = (16, 32, 64), 128, 1
-    def init(self, shape, n_classes, generators):
+    def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]:
         c, h, w = shape
         if min(h, w) < 8: raise UserError(f'model cnn halves the side three times: images of {h} × {w} pixels are too small. Use model mlp.')
         params, widths = [], [c, *self.channels]
         for a, b in pairwise(widths): params += layer((b, a, 3, 3), 9 * a, b, generators)
         flat = widths[-1] * (h // 8) * (w // 8)
         return params + layer((flat, self.hidden), flat, self.hidden, generators) + layer((self.hidden, n_classes), self.hidden, n_classes, generators)
-    def forward(self, params, x):
+    def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         for i in range(0, 6, 2):
             x = stacked_conv(x, params[i], params[i + 1], grouped=x.device.type != 'cpu')
             x = F.max_pool2d(x.flatten(0, 1), 2).relu().unflatten(0, x.shape[:2])
@@ -101,7 +101,7 @@ class Batches:
         self.shift, self.scale = mean.to(device), 1 / std.to(device)
         self.x, self.y = torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
         if 4 * self.x.numel() <= most: self.x = self.standardise(self.x)
-    def __len__(self): return len(self.y)
+    def __len__(self) -> int: return len(self.y)
     def standardise(self, x: torch.Tensor) -> torch.Tensor: return (x.float() - self.shift) * self.scale
     def __getitem__(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: # rows (R, b) → (R, b, c, h, w) float32, (R, b) int64
         x = self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
@@ -130,7 +130,7 @@ class Recipe:
     batch_size: int = 128
     lr: float = 1e-3 # Adam's learning rate
     precision: str = 'float32' # or bfloat16: products and convolutions in sixteen bits
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_name('model', self.model, MODELS); check_name('precision', self.precision, ['float32', 'bfloat16'])
         check_range('epochs', self.epochs, 1, whole=True); check_range('batch_size', self.batch_size, 1, whole=True)
         check_range('lr', self.lr, 1e-9, 10)
@@ -139,7 +139,7 @@ class Recipe:
 @contextmanager
 def threads(
     n: int, # how many
-):
+) -> Iterator[None]:
     "Let torch use `n` threads for a while."
     before = torch.get_num_threads()
     torch.set_num_threads(n)
@@ -206,7 +206,7 @@ def train_stack(
     recipe: Recipe,
     steps: int | None = None, # optimiser steps; those of the recipe's epochs if not given
     checkpoints: int = 0, # how many times to measure accuracy on the way
-    on_step=lambda rows, errors: None, # called after each step with the images (R, b) and their errors (R, b, classes)
+    on_step: Callable[[torch.Tensor, torch.Tensor], None] = lambda rows, errors: None, # called after each step with the images (R, b) and their errors (R, b, classes)
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]: # accuracy in per cent (R,) by evaluation; curve (replica, step, accuracy)
     "Train R replicas together, each on its own subset."
     model, device, n = MODELS[recipe.model], train.y.device, len(subsets[0])
@@ -265,7 +265,7 @@ def train(
     device: str | None = 'cpu', # cpu, cuda, mps; None for the best there is
     at_once: int | None = None, # replicas in a stack: the model's own on a CPU, 256 on a GPU if not given
     checkpoints: int = 0, # accuracies on the way, where steps are equal
-    done=None, # called with (positions of the runs, their results, their curve) after each stack
+    done: Callable[[np.ndarray, pd.DataFrame, pd.DataFrame], None] | None = None, # called with (positions of the runs, their results, their curve) after each stack
     until: float | None = None, # no stack is begun after this moment (`time.time()`): its runs are left out
 ) -> pd.DataFrame: # a row a run: n_train, steps, accuracy (per cent), val_accuracy, train_seconds
     "Train every run, those of equal size and steps together and those that are the same once; seconds are those of the stack, shared out equally."
@@ -287,7 +287,7 @@ def train(
     results, stop = [], threading.Event()
     with progress(desc='training', total=sum(steps.values()), unit=' steps', unit_scale=True) as bar:
         def work(part: list[int]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-            def on_step(rows, errors):
+            def on_step(rows: torch.Tensor, errors: torch.Tensor) -> None:
                 if stop.is_set(): raise Stopped
                 bar.update(len(part))
             if until is not None and time.time() > until: return None
@@ -322,7 +322,7 @@ def shared_out(
 @contextmanager
 def one_thread_each(
     wanted: bool, # or all threads that are free, one stack after the other
-):
+) -> Iterator[Callable[..., Any]]:
     "Yield a `map` over stacks: side by side with one thread each, or one by one with all that are free."
     if wanted:
         with Workers() as w: yield w.map
@@ -375,8 +375,8 @@ class Scores:
     "Accuracy of selections beside random subsets of the same size: what `evaluate` returns."
     runs: pd.DataFrame # a row a training: selection, n_train, seed, steps, accuracy, train_seconds
     summary: pd.DataFrame # a row a selection: mean accuracy with its 95 % interval, difference to random, seconds
-    def __repr__(self): return self.summary.round(2).to_string(index=False)
-    def _repr_html_(self): return self.summary.round(2).to_html(index=False)
+    def __repr__(self) -> str: return self.summary.round(2).to_string(index=False)
+    def _repr_html_(self) -> str: return self.summary.round(2).to_html(index=False)
 
 def evaluate(
     images: Images, # the data set that the selections were made of

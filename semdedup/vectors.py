@@ -7,9 +7,10 @@ from __future__ import annotations
 import hashlib, mmap, os, tempfile, weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, check_column, digest, natural, progress, readable, some_rows
+if TYPE_CHECKING: import pyarrow as pa
 
 # %% auto #0
 __all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'as_similarity', 'look', 'check', 'valid', 'subset', 'require_valid', 'join', 'stamp',
@@ -24,7 +25,7 @@ class Vectors:
         parts: list[np.ndarray], # (n_i, d) each, all of one dtype
         ids: np.ndarray | None = None, # (n,) names of the rows; their positions if not given
         rows: np.ndarray | None = None, # (n,) int64, positions in the parts: for a subset
-        stamps: dict[str, tuple] | None = None, # files that must not change meanwhile: path → (size, time)
+        stamps: dict[str, tuple[int, int]] | None = None, # files that must not change meanwhile: path → (size, time)
     ):
         self.parts, self.ids, self.rows, self.stamps = parts, ids, rows, stamps or {}
         self.ends = np.cumsum([len(p) for p in parts])
@@ -32,14 +33,14 @@ class Vectors:
         self.lengths: np.ndarray | None = None # (n,) float64 Euclidean lengths of the rows, NaN where a value is not finite: see `check`
         self.data = '' # a digest of the content: see `check`
     shareable = True # sent to each machine of a cluster once
-    def __getstate__(self) -> dict: # maps travel as paths: what lies in files stays there
+    def __getstate__(self) -> dict[str, Any]: # maps travel as paths: what lies in files stays there
         files = [(p.filename, p.dtype.str, p.offset, p.shape) if isinstance(p, np.memmap) and isinstance(p.base, mmap.mmap) and p.flags.c_contiguous else p for p in self.parts]
         return {**self.__dict__, 'parts': files, 'scratch': None}
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self.parts = [np.memmap(p[0], p[1], 'r', p[2], p[3]) if isinstance(p, tuple) else p for p in self.parts]
     def __len__(self) -> int: return self.shape[0]
-    def __repr__(self): return f'Vectors({len(self):,} × {self.shape[1]}, {self.dtype}, {len(self.parts)} part{"s" * (len(self.parts) > 1)})'
+    def __repr__(self) -> str: return f'Vectors({len(self):,} × {self.shape[1]}, {self.dtype}, {len(self.parts)} part{"s" * (len(self.parts) > 1)})'
 
     def take(self,
         which: slice | np.ndarray, # positions; a slice of one part is not copied
@@ -197,7 +198,7 @@ def as_matrix(
     return x
 
 def vector_columns(
-    schema, # a pyarrow schema
+    schema: pa.Schema, # of the table
     column: str | None, # the column that holds the vectors, if named
     path: Path, # for errors
 ) -> list[str]: # one column of lists, or a column a dimension
@@ -216,7 +217,7 @@ def vector_columns(
 def batches(
     path: Path, # a Parquet or Arrow file
     size: int = 8192, # rows at a time
-) -> tuple[Any, int, Iterator]: # schema, number of rows, record batches
+) -> tuple[pa.Schema, int, Iterator[pa.RecordBatch]]: # schema, number of rows, batches
     "Read a Parquet or Arrow (IPC) file in pieces."
     import pyarrow as pa, pyarrow.parquet as pq
     if path.suffix in ('.parquet', '.pq'):
@@ -229,7 +230,7 @@ def batches(
     return f.schema, sum(f.get_batch(i).num_rows for i in range(f.num_record_batches)), (f.get_batch(i) for i in range(f.num_record_batches))
 
 def batch_matrix(
-    batch, # a pyarrow record batch
+    batch: pa.RecordBatch, # some rows
     columns: list[str], # what `vector_columns` gave
     path: Path, # for errors
 ) -> np.ndarray: # (b, d)
