@@ -15,8 +15,8 @@ if TYPE_CHECKING: from semdedup.datasets import Images
 # %% auto #0
 __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'ModelName', 'Epochs', 'RankType', 'PruneType',
            'Verify', 'Encoders', 'Ratios', 'RankTypes', 'PruneTypes', 'Regimes', 'Seeds', 'Holdout', 'Eps', 'Out',
-           'Grid', 'Precision', 'Minutes', 'Resume', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut', 'Copy',
-           'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'Device', 'Seed',
+           'Grid', 'Precision', 'Minutes', 'Resume', 'RESULTS', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut',
+           'Copy', 'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'Device', 'Seed',
            'UsageError', 'stop_with', 'friendly', 'show_version', 'top', 'many', 'fraction', 'share_or_number',
            'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'overview', 'results_folder',
            'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver', 'typed', 'dedup',
@@ -275,7 +275,7 @@ def overview(
     from semdedup.reports import make_overview
     typer.echo(make_overview(folder, f'semdedup overview {shlex.quote(str(folder))}'))
 
-# %% ../nbs/09_cli.ipynb #d62b7df1
+# %% ../nbs/09_cli.ipynb #d85946c9
 def results_folder(
     out: Path | None, # what the user asked for
     source: str, # the images
@@ -292,6 +292,8 @@ def results_folder(
         if not isinstance(known, dict) or known.get('made by') != made_by: raise UserError(f'{out} holds other files, such as {sorted(there)[0]!r}. Choose another --out.')
     return out
 
+RESULTS = ('config.json', 'manifest.parquet', 'manifest.csv', 'leaks.parquet', 'leaks.csv', 'clean.txt', 'index.html') # what may lie in such a folder, beside images
+
 def begin_results(
     out: Path, # from `results_folder`
     made_by: str, # dedup, leaks or prune
@@ -299,8 +301,9 @@ def begin_results(
 ) -> None:
     "Say whose folder it is, and remove what an earlier run of another configuration left: its tables and page, never images."
     plain, file = json.loads(json.dumps({'made by': made_by, 'format': 1, **config}, default=str)), out/'config.json'
+    for half in (h for name in RESULTS for h in out.glob(f'.{name}.*.tmp')): half.unlink() # a killed run was writing it
     if file.exists() and from_json(file.read_bytes()) == plain: return
-    for old in ('manifest.parquet', 'manifest.csv', 'leaks.parquet', 'leaks.csv', 'clean.txt', 'index.html'): (out/old).unlink(missing_ok=True)
+    for old in RESULTS[1:]: (out/old).unlink(missing_ok=True)
     with atomic_write(file) as tmp: tmp.write_text(json.dumps(plain, indent=1), encoding='utf-8')
 
 WAYS = {'copy': 'copies', 'link': 'hard links', 'symlink': 'symbolic links'} # to fill a new folder

@@ -127,7 +127,7 @@ def tile_pairs(
     rows, cols, similarity = map(np.concatenate, zip(*found))
     return rows, cols, similarity
 
-# %% ../nbs/04_pairwise.ipynb #aa1c9273
+# %% ../nbs/04_pairwise.ipynb #dba0cd82
 def strip_best(
     sims: Any, # (a, b) float32, numpy or torch; entries that do not count are -inf
     error: float, # bound on the error of each
@@ -198,7 +198,7 @@ def tile_best(
     "For the items of a tile the most similar one of those that stand before them, exactly."
     t = Loaded(tile, v, device)
     error, at, found = margin(v, t.half), (place[tile.rows], place[t.cols]), []
-    ordered = tile.cols is None or at[1].max(initial=-1) < at[0].min(initial=0) # are all columns before all rows, but for the diagonal?
+    ordered = tile.cols is None or at[1].max(initial=-1) < at[0].min(initial=len(place)) # are all columns before all rows, but for the diagonal?
     for s, c in t.strips():
         sims, before = t.product(s, c), None if ordered else at[1][None, c] < at[0][s, None]
         for swap in (False,) if ordered or not both else (False, True):

@@ -858,7 +858,7 @@ class Grown(Evidence):
 
 Selection.add = add
 
-# %% ../nbs/05_pruning.ipynb #57d09172
+# %% ../nbs/05_pruning.ipynb #1cb5b618
 FORMAT = 1 # of the manifest: raised when a column changes its meaning
 
 def write_manifest(
@@ -894,7 +894,7 @@ def from_parquet(
     if meta.get('format') != FORMAT: raise UserError(f'{path} has format {meta.get("format")!r}; this version of semdedup reads format {FORMAT}. Make it again.')
     missing = [c for c in COLUMNS if c not in arrow.column_names]
     if missing: raise UserError(f'{path} lacks the columns {", ".join(missing)}. Make it again.')
-    with readable(f'{path} holds columns of another type', 'Make it again.'): table = arrow.to_pandas().astype(COLUMNS)
+    with readable(f'{path} holds columns of another type', 'Make it again.'): table = arrow.to_pandas().assign(kept=arrow['kept'].cast('bool').to_numpy()).astype(COLUMNS) # pandas would take the word False for true
     if not np.array_equal(table['index'], np.arange(len(table))): raise UserError(f'{path} is not a whole selection: its column index does not count its rows. Make it again.')
     if not isinstance(meta.get('config'), dict): raise UserError(f'{path} does not say how it was made. Make it again.')
     return Selection(table, meta['config'], meta.get('stats') or {})

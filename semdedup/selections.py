@@ -29,7 +29,7 @@ __all__ = ['METHODS', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
            'difficulty', 'el2n', 'forgetting', 'ccs', 'ours', 'ours_labels', 'Method', 'inside_classes',
            'rank_and_prune', 'selection_names', 'choose']
 
-# %% ../nbs/06a_selections.ipynb #ac3df764
+# %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
 class Pool:
     "What selections choose from."
@@ -64,9 +64,9 @@ def principal(
 ) -> np.ndarray: # (n, ≤ n) float32 unit rows
     "The coordinates along the directions of largest variance (principal components), as unit rows."
     from sklearn.decomposition import PCA
-    n = min(n, *x.shape)
-    y = PCA(n, svd_solver='covariance_eigh').fit_transform(x).astype(np.float32)
-    return y / np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12)
+    y = PCA(min(n, *x.shape), svd_solver='covariance_eigh').fit_transform(x).astype(np.float32) if len(x) > 1 else np.zeros((len(x), 1), np.float32)
+    y[np.abs(y).max(1) < 1e-12, 0] = 1 # a row at the mean of all has no direction: it is given one
+    return y / np.linalg.norm(y, axis=1, keepdims=True)
 
 # %% ../nbs/06a_selections.ipynb #cdd3df63
 def top(

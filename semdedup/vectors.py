@@ -179,7 +179,7 @@ def unchanged(
 
 Vectors.unchanged = unchanged
 
-# %% ../nbs/01a_vectors.ipynb #d226f994
+# %% ../nbs/01a_vectors.ipynb #1b45e1af
 def open_npy(
     path: Path, # a .npy file
 ) -> np.ndarray: # (n, d) memory map
@@ -242,7 +242,7 @@ def batch_matrix(
     lengths = np.asarray(col.value_lengths().fill_null(-1)) if not hasattr(col.type, 'list_size') else np.where(col.is_valid(), col.type.list_size, -1)
     d = int(lengths.max(initial=-1))
     there = lengths >= 0
-    if d < 1 or (lengths[there] != d).any(): raise UserError(f'{path}: the vectors of column {columns[0]!r} have lengths from {lengths[there].min() if there.any() else 0} to {d}; they must agree.')
+    if d < 1 or (lengths[there] != d).any(): raise UserError(f'{path}: the vectors of column {columns[0]!r} have lengths from {lengths[there].min() if there.any() else 0} to {max(d, 0)}; they must agree.')
     out = np.full((len(col), d), np.nan, kind if np.dtype(kind).kind == 'f' else np.float32)
     flat = col.flatten() # leaves the values of null lists out
     out[there] = flat.to_numpy(zero_copy_only=False).reshape(-1, d)

@@ -5,6 +5,7 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from test_cli import command, contents, is_refused
+from semdedup.cli import begin_results
 
 TILES = [Image.fromarray(np.ascontiguousarray(im[y:y + 140, x:x + 140])) for im in load_sample_images().images for y in (0, 142, 284) for x in (0, 142, 284, 426)]
 
@@ -58,6 +59,15 @@ def test_a_folder_of_what_stays_and_csv(folder, flag):
     for _ in range(2): run(folder, 'dedup', 'photos', '--eps', '.5', flag, '--csv', '--out', 'out')
     t = manifest(folder/'out')
     assert files(folder/'out'/'images') == sorted(t['id'][t['kept']]) and len(pd.read_csv(folder/'out'/'manifest.csv')) == 29
+
+@pytest.mark.parametrize('eps', [.5, .4], ids=['the same again', 'another configuration'])
+def test_what_a_killed_run_was_writing_goes(tmp_path, eps):
+    "And nothing else that is hidden; with another configuration the old tables go too, and images never."
+    begin_results(tmp_path, 'dedup', dict(eps=.5))
+    for name in '.index.html.abc123.tmp', '.manifest.parquet.x.tmp', '.config.json.y.tmp', '.notes.tmp', 'manifest.parquet', 'index.html', 'images/a.png': (tmp_path/name).parent.mkdir(exist_ok=True); (tmp_path/name).touch()
+    begin_results(tmp_path, 'dedup', dict(eps=eps))
+    assert files(tmp_path) == sorted(['.notes.tmp', 'config.json', 'images/a.png', *(['manifest.parquet', 'index.html'] if eps == .5 else [])])
+    assert json.loads((tmp_path/'config.json').read_text()) == {'made by': 'dedup', 'format': 1, 'eps': eps}
 
 def test_another_eps_in_the_same_folder(folder):
     "Tables and page are made anew; images of another selection are in the way."

@@ -1,9 +1,10 @@
 """`deduplicate` at its borders: nothing, one item, one row a million times, numbers that are none, files that change, runs that are killed, memory that is bounded."""
 import errno, itertools, os, subprocess, sys
-import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
-from semdedup import Clusters, Selection, UserError, deduplicate
-from semdedup.pairwise import STRIP, Tile, largest_earlier, tile_size
-from semdedup.pruning import RULES, apportion, class_floors, keep_order, systematic, total_of
+import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
+from semdedup import Clusters, Selection, UserError, deduplicate, kmeans, open_vectors, pairwise, prune, rank
+from semdedup.clustering import KMeans
+from semdedup.pairwise import STRIP, Tile, largest_earlier, nearest_pairs, tile_best, tile_pairs, tile_size
+from semdedup.pruning import RULES, apportion, class_floors, keep_order, stratified, systematic, total_of, write_manifest
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
 
@@ -228,8 +229,9 @@ def test_rows_without_direction(row, says, grouped):
         assert t.reason[~good].str.contains('zero' if row == [0] * 4 else 'NaN or infinity').all() and t.reason[~good].str.contains('kept' if kept else 'dropped').all()
 
 @pytest.mark.parametrize('policy, stays', [('keep', 3), ('drop', 0)])
-def test_nothing_but_rows_without_direction(policy, stays):
-    found = deduplicate(np.full((3, 2), np.nan), on_invalid=policy)
+@pytest.mark.parametrize('groups', [None, Clusters(np.zeros(3, int), np.ones((1, 2), np.float32), np.ones(3, np.float32))], ids=['', 'groups'])
+def test_nothing_but_rows_without_direction(policy, stays, groups):
+    found = deduplicate(np.full((3, 2), np.nan), on_invalid=policy, groups=groups)
     assert len(found.keep) == stays and len(found) == 3
 
 @pytest.mark.parametrize('policy, most', [('keep', 60), ('drop', 57)])
@@ -525,6 +527,92 @@ groups = Clusters(np.repeat(np.arange(64), size), np.load(sys.argv[1] + '/centre
 measured(x=sys.argv[1] + '/x.npy', eps=.01, rule=sys.argv[2], groups=groups, memory='100MB')""", tmp_path, rule)
     assert kept == 270_000 and mb < 300
 
+@pytest.mark.parametrize('later', [dict(memory='70kB'), dict(memory='70kB', rule='semdedup')], ids=str)
+def test_pairs_that_a_checkpoint_holds_may_be_too_many_for_memory(tmp_path, later):
+    "All of them were compared with more memory, so that none is left to compare."
+    x = copies(300, 3, noise=.3)
+    how = dict(eps=.5, groups=given(np.arange(300) % 2, x), exact=True, checkpoint=tmp_path)
+    want = deduplicate(x, **how)
+    assert len(want.evidence.similarity) > 1100
+    if 'rule' in later: want = deduplicate(x, **how, rule='semdedup')
+    assert_same(deduplicate(x, **how, **later), want)
+
+@pytest.mark.parametrize('changes', [dict(), dict(keep='easy'), dict(probes=2)], ids=str)
+def test_a_floor_that_was_guessed_too_low_changes_nothing(monkeypatch, changes):
+    "There are more pairs above it than memory holds, and few above the threshold."
+    x = copies(300, 3)
+    run = lambda: deduplicate(x, eps=1e-3, groups=given(np.arange(300) % 2, x), memory='70kB', **changes)
+    want = run()
+    monkeypatch.setattr('semdedup.pruning.choose_floor', lambda *a: -1.)
+    found = run()
+    assert_same(found, want)
+    assert found.evidence.floor == 1 - 1e-3 > want.evidence.floor
+
+def test_adding_where_memory_is_scarce():
+    "More pairs with the new items than fit."
+    x = copies(300, 2, noise=.3)
+    first = deduplicate(x[:150], eps=.5, keep='first', n_clusters=1, memory='1kB')
+    few = first.add(x[150:])
+    pd.testing.assert_frame_equal(few.table, deduplicate(x[:150], eps=.5, keep='first', n_clusters=1).add(x[150:]).table)
+
+# What cannot be meant by other parts of the engine
+
+@pytest.mark.parametrize('labels', [np.zeros(5, int), np.zeros(6), np.array([0, 1, 0, 1, 0, -1]), [['a']] * 6, None], ids=['too few', 'no whole numbers', 'below 0', 'words', 'none'])
+def test_a_floor_needs_a_class_an_item(labels):
+    groups = in_one(ROWS)
+    with pytest.raises(UserError, match='A floor needs labels' if labels is None else 'expected one whole number from 0 an item'): prune(groups, rank(groups), .5, labels=labels, floor=1)
+
+@pytest.mark.parametrize('keep, says', [(list('abcdef'), r'keep is neither one of hard, easy, random, first nor numbers \(could not'), (np.ones((6, 2, 2)), r'shape \(6, 2, 2\) for 6 items'), (np.ones((6, 0)), 'one row an item'), ([1, 2, np.nan, 4, 5, np.nan], '2 of 6 are missing .*rows 2, 5')], ids=['words', 'cube', 'no column', 'NaN'])
+def test_priorities_are_a_number_an_item(keep, says):
+    with pytest.raises(UserError, match=says): keep_order(in_one(ROWS), keep)
+
+def test_progressive_means_spherical():
+    with pytest.raises(UserError, match='progressive=True needs spherical=True'): kmeans(ROWS, 2, spherical=False, progressive=True)
+
+def test_a_start_by_chance_is_rows_of_the_data():
+    "Each row once at most; another seed draws others."
+    x = torch.from_numpy(copies(60, 5))
+    starts = [KMeans(10, init='random', seed=s).start(x) for s in (0, 0, 1)]
+    assert all((c[:, None] == x).all(2).sum() == 10 == len(np.unique(c, axis=0)) for c in starts) and torch.equal(*starts[:2]) and not torch.equal(*starts[1:])
+    assert kmeans(x, 3, init='random').sizes.sum() == 60
+
+def test_a_ranking_is_as_good_as_an_array():
+    groups = in_one(ROWS)
+    r = rank(groups)
+    assert len(r) == 6 and np.array_equal(r, groups.similarity) and np.asarray(r, np.float64).dtype == np.float64
+    assert_same(prune(groups, r, .5), prune(groups, rank(groups), .5)); assert prune(groups, np.asarray(r), .5).keep.tolist() == prune(groups, r, .5).keep.tolist()
+
+def test_pairs_to_look_at_where_there_are_few():
+    x = unit(ROWS).astype(np.float32)
+    alone = given(np.arange(6), ROWS)
+    pairs, s = nearest_pairs(x, alone, 3)
+    assert pairs.shape == (0, 2) and s.shape == (0,)
+    pairs, s = nearest_pairs(x, given([0, 0, 0, 0, 1, 2], ROWS), 9) # of four items two pairs can be made
+    assert len(pairs) == len(set(pairs.ravel())) // 2 <= 2 and pairs.max() < 4 and (np.diff(s) <= 0).all()
+
+@pytest.mark.parametrize('change, says', [(lambda t: t.iloc[::-1], 'its column index does not count its rows'), (lambda t: t.iloc[1:], 'its column index does not count its rows'), (lambda t: t.drop(columns=['kept', 'rank']), 'lacks the columns rank, kept'), (lambda t: t.assign(kept='perhaps'), 'columns of another type')], ids=['reversed', 'a part', 'columns', 'type'])
+def test_a_manifest_that_somebody_changed_is_refused(tmp_path, change, says):
+    found = deduplicate(copies(30, 4), n_clusters=1)
+    write_manifest(change(found.table), dict(config=found.config), tmp_path/'x.parquet')
+    with pytest.raises(UserError, match=says): Selection.from_parquet(tmp_path/'x.parquet')
+
+# Half of the work
+
+def test_a_tile_whose_columns_all_stand_before_its_rows_is_looked_at_from_one_side(monkeypatch):
+    "From the other side nothing counts."
+    v, looks, look = open_vectors(copies(60, 5)).check(), [], pairwise.strip_candidates
+    monkeypatch.setattr(pairwise, 'strip_candidates', lambda t, s, c, sims, before, swap, *more: looks.append(swap) or look(t, s, c, sims, before, swap, *more))
+    tile, place = Tile(np.arange(30, 60), np.arange(30)), np.arange(60)
+    item, other, _ = tile_best(tile, v, place)
+    assert looks == [False] and item.tolist() == list(range(30, 60)) and other.max() < 30
+    looks.clear(); item, other, _ = tile_best(tile, v, place[::-1])
+    assert looks == [False, True] and item.tolist() == list(range(30)) and other.min() >= 30
+
+def test_a_tile_without_rows_has_no_pairs():
+    v = open_vectors(copies(60, 5)).check()
+    for tile in Tile(np.arange(0)), Tile(np.arange(0), np.arange(5)):
+        assert [len(a) for a in tile_pairs(tile, v, -1.)] == [len(a) for a in tile_best(tile, v, np.arange(60))] == [0, 0, 0]
+
 # What tools/mutate.py found that nobody noticed
 
 def test_a_tile_counts_its_pairs():
@@ -539,6 +627,6 @@ def test_tiles_fill_the_memory_that_they_are_given_and_no_more(memory, d, n_work
 def test_shares_are_whole_and_add_up():
     assert apportion(7, np.ones(3)).tolist() == [3, 2, 2] and apportion(4, np.array([1, 5, 0])).tolist() == [1, 3, 0]
     assert [total_of(r, n) for r, n in ((.1, 30), (.25, 10), (1, 7), (0, 7))] == [3, 3, 7, 0]
-    assert systematic(np.zeros(10), 2, None).tolist() == [2, 7] and systematic(np.zeros(3), 0, None).tolist() == []
+    assert systematic(np.zeros(10), 2, None).tolist() == [2, 7] and systematic(np.zeros(3), 0, None).tolist() == [] == stratified(np.zeros(0), 0, None).tolist()
     labels = np.array([0] * 5 + [1] * 2)
     assert class_floors(labels, .5).tolist() == [3, 1] and class_floors(labels, 4).tolist() == [4, 2] and class_floors(labels, 1).tolist() == [1, 1]

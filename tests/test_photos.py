@@ -3,7 +3,7 @@ import io, os, pickle, struct, sys, tarfile, zlib
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
 from PIL import Image, ImageCms, ImageDraw
 from semdedup import UserError, load_images, open_photos
-from semdedup.photos import MAX_BYTES, Unreadable, decode, printable
+from semdedup.photos import MAX_BYTES, PhotoDataset, Unreadable, decode, positions_in, printable
 
 def scene(size=(60, 40)):
     "Blue, with a red corner at the top left."
@@ -273,9 +273,25 @@ def test_labels_in_json_and_damaged_notes(tmp_path):
 def test_a_compressed_tar_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match='gzip -d'): open_photos(write_tar(tmp_path/'x.tar', {'a.png': LOSSLESS['png']}, 'w:gz'))
 
+def npz(path, **arrays): np.savez(path, **arrays); return path
+
+def says_more(path):
+    "A table whose own description counts one row more than its parts do."
+    pq.write_table(pa.table({'image': [LOSSLESS['png']] * 40}), path)
+    whole = path.read_bytes()
+    for at in (i for i in range(len(whole) - 1) if whole[i:i + 2] == b'\x16\x50'): # a number of 64 bits, and 40
+        path.write_bytes(whole[:at + 1] + b'\x52' + whole[at + 2:])
+        try: f = pq.ParquetFile(path)
+        except Exception: continue
+        if f.metadata.num_rows == 41 and f.metadata.row_group(0).num_rows == 40: return path
+    raise AssertionError('nothing in the file counts its rows')
+
 WRONG = {'nothing there': (lambda f: f/'nowhere', 'no such file or folder'), 'empty folder': (lambda f: f, 'holds no images'), 'only text': (lambda f: write(f, {'a.txt': b'', 'b.txt': b''}), '2 .txt'), 'a text': (lambda f: write(f, {'a.txt': b'x'})/'a.txt', 'is no folder, image'),
          'a number': (lambda f: 7, 'no length or no items'), 'nobody': (lambda f: None, 'no length'), 'empty list': (lambda f: [], 'empty'), 'embeddings': (lambda f: np.zeros((4, 9), np.float32), 'look like embeddings'), 'misspelt': (lambda f: 'cifar1:train', 'no data set of that name'),
          'split of digits': (lambda f: 'digits:val', "no split 'val'"), 'broken parquet': (lambda f: write(f, {'a.parquet': b'PAR1'})/'a.parquet', 'cannot be read as Parquet'), 'broken npy': (lambda f: write(f, {'a.npy': b'x'})/'a.npy', 'plain arrays'),
+         'parquet that says more': (lambda f: says_more(f/'a.parquet'), 'says that it has 41 rows, and holds 40: it is damaged'), 'split of an image': (lambda f: f'{write(f, {"a.png": LOSSLESS["png"]})/"a.png"}:train', "has no splits. Leave 'train' out"),
+         'npz of something else': (lambda f: npz(f/'a.npz', y=GREY), 'holds y; expected images'), 'npz of nothing': (lambda f: npz(f/'a.npz'), 'holds nothing; expected images'), 'split of an npz': (lambda f: f'{npz(f/"a.npz", images=GREY[None])}:train', "has no split 'train'. There are: none"),
+         'labels too few': (lambda f: npz(f/'a.npz', images=np.stack([GREY] * 3), labels=[0, 1]), '2 labels for 3 images'), 'labels that skip': (lambda f: npz(f/'a.npz', images=np.stack([GREY] * 2), labels=[0, 2_000_000]), 'labels go up to 2000000'),
          'twice': (lambda f: [write(f, {'a.png': b''})/'a.png', f/'.'/'a.png'], '2 times'), 'empty array': (lambda f: np.zeros((0, 8, 8), np.uint8), 'are empty')}
 
 @pytest.mark.parametrize('make, says', WRONG.values(), ids=WRONG)
@@ -323,6 +339,20 @@ def test_a_file_is_no_code(tmp_path):
     assert len(set(made)) == len(names)
     for m in made: m.encode('utf-8')
 
+def test_names_of_a_data_set_that_are_not_there(tmp_path):
+    datasets = pytest.importorskip('datasets')
+    one = datasets.Dataset.from_dict({'a': [LOSSLESS['png']], 'b': [LOSSLESS['bmp']], 'n': [1]})
+    with pytest.raises(UserError, match="no split 'val'. There are: train"): open_photos(datasets.DatasetDict(train=one), split='val')
+    with pytest.raises(UserError, match='has 0 columns of images'): open_photos(one.select_columns(['n']))
+    with pytest.raises(UserError, match="no column 'kind'. There are: a, b, n"): open_photos(one, column='a', label_column='kind')
+
+def test_bytes_in_a_data_set_are_images(tmp_path):
+    "A column of bytes, which the library does not take for images."
+    datasets = pytest.importorskip('datasets')
+    features = datasets.Features({'data': datasets.Value('binary'), 'label': datasets.Value('int64')})
+    photos = open_photos(datasets.Dataset.from_dict({'data': [LOSSLESS['png'], LOSSLESS['bmp']], 'label': [1, 0]}, features=features))
+    assert photos.read(1) == LOSSLESS['bmp'] and list(photos.labels) == [1, 0]
+
 # Back to what one trains on
 
 def test_a_selection_finds_its_images_again(tmp_path):
@@ -368,3 +398,33 @@ def test_a_label_column_that_is_not_there(tmp_path):
     pq.write_table(pa.table({'image': [encoded(scene())], 'kind': ['a']}), tmp_path/'x.parquet')
     assert open_photos(tmp_path/'x.parquet', label_column='kind').classes == ['a']
     with pytest.raises(UserError, match="has no column 'sort'. There are: image, kind"): open_photos(tmp_path/'x.parquet', label_column='sort')
+
+def test_what_cannot_be_read_in_a_data_set_for_training_is_named(tmp_path):
+    photos = open_photos(write(tmp_path, {'a.png': LOSSLESS['png'], 'b.png': b'nothing'}))
+    train = PhotoDataset(photos)
+    np.testing.assert_array_equal(np.asarray(train[0][0]).transpose(2, 0, 1), PIXELS); assert train[0][1] == -1
+    with pytest.raises(UserError, match='b.png cannot be read: it is not an image.*photos.take'): train[1]
+
+def test_a_selection_of_other_files_is_refused(tmp_path):
+    from torchvision.datasets import ImageFolder
+    own = ImageFolder(str(write(tmp_path, {f'{c}/{i}.png': LOSSLESS['png'] for c in 'ab' for i in range(2)})))
+    assert positions_in(own, ['a/0.png', 'a/1.png', 'b/0.png', 'b/1.png', 'b/2.gif'], np.array([1, 4])) == [1]
+    with pytest.raises(UserError, match=r"1 of the 4 files .* such as 'b/1.png'"): positions_in(own, ['a/0.png', 'a/1.png', 'b/0.png'], np.array([0]))
+    with pytest.raises(UserError, match='4 of the 4 files'): positions_in(own, ['x', 'y'], np.array([0]))
+    assert positions_in(own, list('wxyz'), np.array([3])) == [3]       # names that mean something else, as many
+
+@pytest.mark.parametrize('dtype', [np.complex64, 'datetime64[s]', 'U3'])
+def test_pixels_that_are_no_numbers(dtype):
+    with pytest.raises(Unreadable, match='it holds values of type'): decode(np.zeros((4, 4), dtype))
+
+def test_too_little_memory_for_one_image_is_its_own_problem(monkeypatch):
+    def enormous(*args, **kwargs): raise MemoryError
+    monkeypatch.setattr(Image, 'open', enormous)
+    with pytest.raises(Unreadable, match='it needs more memory than there is'): decode(LOSSLESS['png'])
+
+def test_members_of_a_tar_that_are_hidden_or_too_large(tmp_path, monkeypatch):
+    photos = open_photos(write_tar(tmp_path/'x.tar', {'a.png': LOSSLESS['png'], '.b.png': LOSSLESS['png'], 'c.txt': b'', 'a.json': b'{}'}))
+    assert list(photos.ids) == ['a.png'] and photos.skipped == {'hidden': 1, '.txt': 1} and photos.labels is None
+    monkeypatch.setattr('semdedup.photos.MAX_BYTES', 10)
+    with pytest.raises(Unreadable, match=f'its {len(LOSSLESS["png"])} bytes are more than the limit of 10'): photos.read(0)
+    assert photos.path(0) is None

@@ -1,10 +1,10 @@
 """One pass over images: interrupted, killed, resumed, on any number of processes: the same table."""
-import io, os, signal, subprocess, sys, time
+import io, multiprocessing, os, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from semdedup import UserError, open_photos, scan
-from semdedup.scanning import Thumbnails, same_pixels
+from semdedup.scanning import Decoders, Store, Thumbnails, look, same_pixels, serve
 
 class Means:
     "An encoder that counts the images that it is given, and may be slow."
@@ -209,6 +209,33 @@ def test_a_script_without_main_and_a_class_of_its_own(tmp_path):
     done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, '(40, 3)\n'), done.stderr
 
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='forked on Linux only')
+def test_a_worker_that_nobody_wants_any_more_ends_by_itself(pictures):
+    "It looks at what it is given, and leaves without an error when the other end of its pipe is closed."
+    photos, fork = open_photos(pictures), multiprocessing.get_context('fork')
+    mine, its = fork.Pipe()
+    def work(): mine.close(); serve(its, photos, 8, os.getppid())      # else it would hold the other end itself
+    process = fork.Process(target=work); process.start(); its.close()
+    assert mine.recv() == 'ready'
+    mine.send(np.arange(2, 5)); block = mine.recv()
+    assert block.rows.tolist() == [2, 3, 4] and [s.problem for s in block.seen] == ['', 'the file is truncated', ''] and block.images.shape == (2, 3, 8, 8)
+    mine.close(); process.join(30)
+    assert process.exitcode == 0
+
+def test_work_for_a_worker_that_has_died_is_missed_when_its_answer_is_wanted(pictures):
+    w = Decoders(open_photos(pictures), 8, 1).worker()
+    assert w.answer() is None and w.ready
+    w.process.kill(); w.process.join()
+    w.send(0, np.arange(3)); w.send(1, np.arange(3, 6))
+    assert [number for number, _ in w.tasks] == [0, 1]
+    with pytest.raises((EOFError, OSError)): w.answer()
+    w.stop()
+
+def test_what_a_killed_run_was_writing_goes_after_an_hour(tmp_path):
+    "Not before: another process may be writing it."
+    for name, age in ('.old.tmp', 3700), ('.new.tmp', 10): (tmp_path/name).touch(); os.utime(tmp_path/name, (time.time() - age,) * 2)
+    assert Store(tmp_path).read() is None and [p.name for p in tmp_path.iterdir()] == ['.new.tmp']
+
 # Encoders
 
 def test_sizes(pictures, monkeypatch):
@@ -261,3 +288,19 @@ def test_exact_copies_by_bytes_and_by_pixels(tmp_path):
     assert table.pixels_digest.str.startswith('~').tolist() == [False] * 4 + [True, False, True, True]
     pairs = np.array([(0, 1), (0, 3), (4, 5), (4, 7), (4, 6), (5, 6), (0, 4)])
     assert same_pixels(photos, table, pairs).tolist() == [True, True, True, True, False, False, False]
+
+def test_exact_copies_that_have_gone_meanwhile_are_none(tmp_path):
+    "Large JPEGs were decoded at a reduced size, and are read again; what was decoded in full need not be."
+    picture = Image.effect_noise((900, 700), 90).convert('RGB')
+    for name in '0.jpg', '1.jpg', '2.png', '3.png': picture.save(tmp_path/name)
+    photos = open_photos(tmp_path); table = scan(photos, 'pixels', cache=False).table
+    pairs = np.array([(0, 1), (2, 3)])
+    assert same_pixels(photos, table, pairs).tolist() == [True, True]
+    (tmp_path/'1.jpg').unlink(); (tmp_path/'3.png').unlink()
+    assert same_pixels(photos, table, pairs).tolist() == [False, True]
+
+def test_a_reader_that_raises_anything_is_no_end(pictures):
+    photos = open_photos(pictures).take([0, 1])
+    photos.reader.read = lambda i: [][i]
+    seen, image = look(photos, 0, 8)
+    assert seen.problem == 'IndexError while it was read' and image is None

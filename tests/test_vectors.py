@@ -1,0 +1,76 @@
+"""Embeddings in files: tables of every shape, several batches, and what is refused."""
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
+from semdedup import UserError, deduplicate, open_vectors
+
+X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+LISTS = pa.list_(pa.float32())
+
+def table(**columns): return pa.table({k: pa.array(v.tolist(), LISTS) if getattr(v, 'ndim', 1) == 2 else v for k, v in columns.items()})
+
+REFUSED = {
+    'no such column': (table(a=X, b=X), 'c', "has no column 'c'. There are: a, b"), 'which of two': (table(a=X, b=X), None, r'several columns of vectors \(a, b\).*column='),
+    'words': (table(name=['x'] * 3), None, 'no column of vectors, and no columns of floating-point numbers. There are: name'), 'no rows': (table(x=X[:0]), 'x', 'has no rows'),
+    'lengths differ': (pa.table({'x': pa.array([[1., 2.], [1.]], LISTS)}), None, 'lengths from 1 to 2; they must agree'), 'nothing in them': (pa.table({'x': pa.array([[], []], LISTS)}), None, 'lengths from 0 to 0'),
+    'nothing but null': (pa.table({'x': pa.array([None, None], LISTS)}), None, 'lengths from 0 to 0')}
+
+@pytest.mark.parametrize('content, column, says', REFUSED.values(), ids=REFUSED)
+def test_tables_that_hold_no_matrix_are_refused(tmp_path, content, column, says):
+    pq.write_table(content, tmp_path/'x.parquet')
+    with pytest.raises(UserError, match=says): open_vectors(tmp_path/'x.parquet', column)
+
+def write_batches(path, parts):
+    "An Arrow file of several batches."
+    batches = [pa.record_batch({'x': pa.array(p.tolist(), LISTS), 'id': [f'{len(p)}-{i}' for i in range(len(p))]}) for p in parts]
+    with pa.ipc.new_file(path, batches[0].schema) as f:
+        for b in batches: f.write_batch(b)
+
+def test_batches_become_one_matrix(tmp_path):
+    write_batches(tmp_path/'x.arrow', [X[:25], X[25:]])
+    v = open_vectors(tmp_path/'x.arrow')
+    np.testing.assert_array_equal(v.take(slice(None)), X)
+    assert v.ids.tolist() == [f'25-{i}' for i in range(25)] + [f'15-{i}' for i in range(15)]
+
+def test_batches_of_different_widths_are_named(tmp_path):
+    write_batches(tmp_path/'x.arrow', [X[:25], X[25:, :3]])
+    with pytest.raises(UserError, match='the vectors have 4 and, from row 25 on, 3 numbers'): open_vectors(tmp_path/'x.arrow')
+
+def says_more(path):
+    "Change the number of rows in a Parquet file's own description, and nothing else."
+    whole = path.read_bytes()
+    for at in (i for i in range(len(whole) - 1) if whole[i:i + 2] == b'\x16\x50'): # a number of 64 bits, and 40
+        path.write_bytes(whole[:at + 1] + b'\x52' + whole[at + 2:])
+        if (f := pq.ParquetFile(path)).metadata.num_rows == 41 and f.metadata.row_group(0).num_rows == 40: return
+
+def test_a_table_that_holds_fewer_rows_than_it_says(tmp_path):
+    pq.write_table(table(x=X), tmp_path/'x.parquet')
+    says_more(tmp_path/'x.parquet')
+    with pytest.raises(UserError, match='says that it has 41 rows, and holds 40: it is damaged'): open_vectors(tmp_path/'x.parquet')
+
+@pytest.mark.parametrize('files, says', [([], 'holds no files of embeddings'), (['notes.txt', '.hidden.npy'], 'holds no files of embeddings'), (['a.npy', 'b.parquet'], r'different kinds \(.npy, .parquet\)')], ids=str)
+def test_folders_without_shards_of_one_kind(tmp_path, files, says):
+    for f in files: (tmp_path/f).touch()
+    with pytest.raises(UserError, match=says): open_vectors(tmp_path)
+
+def test_an_unknown_kind_of_file(tmp_path):
+    (tmp_path/'x.csv').write_text('1,2')
+    with pytest.raises(UserError, match='x.csv: unknown kind of file. Known are .npy, .parquet'): open_vectors(tmp_path/'x.csv')
+
+def test_a_table_is_unpacked_once(tmp_path, monkeypatch):
+    "What lies in the scratch folder is found again, as long as the table is the same."
+    pq.write_table(table(x=X, id=[f'i{i}' for i in range(40)]), tmp_path/'x.parquet')
+    first = open_vectors(tmp_path/'x.parquet', scratch=tmp_path/'scratch')
+    with monkeypatch.context() as m:
+        m.setattr('semdedup.vectors.to_npy', None)
+        again = open_vectors(tmp_path/'x.parquet', scratch=tmp_path/'scratch')
+    np.testing.assert_array_equal(again.take(slice(None)), X); assert again.ids.tolist() == first.ids.tolist() == [f'i{i}' for i in range(40)]
+    pq.write_table(table(x=X[::-1]), tmp_path/'x.parquet')
+    new = open_vectors(tmp_path/'x.parquet', scratch=tmp_path/'scratch')
+    np.testing.assert_array_equal(new.take(slice(None)), X[::-1]); assert new.ids is None
+
+@pytest.mark.parametrize('scale', [1e-200, 1e200])
+def test_rows_of_any_length_are_clustered_by_direction(scale):
+    "Their squares leave the range of float64."
+    x = np.r_[X, X[:10]].astype(np.float64)
+    want = deduplicate(x, eps=1e-6, keep='first', n_clusters=3)
+    got = deduplicate(x * scale, eps=1e-6, keep='first', n_clusters=3)
+    assert want.keep.tolist() == got.keep.tolist() == list(range(40)) and got.table.cluster.tolist() == want.table.cluster.tolist()
