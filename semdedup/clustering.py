@@ -20,7 +20,7 @@ __all__ = ['nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids',
            'relocate', 'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'centroid_similarity',
            'kmeans', 'check_n_clusters', 'near_rows', 'nearest_clusters', 'gmm']
 
-# %% ../nbs/02_clustering.ipynb #12c1f10d
+# %% ../nbs/02_clustering.ipynb #39485c33
 def nearest_centroid(
     x: torch.Tensor, # (b, d) float32, a block of rows
     centroids: torch.Tensor, # (k, d) float32, on the same device
@@ -36,6 +36,7 @@ def nearest_centroid(
     scores, labels = (x @ centroids.T if bias is None else x @ centroids.T + bias).max(1)
     return labels, scores
 
+# %% ../nbs/02_clustering.ipynb #87d0bca0
 def assign_rows(
     rows: slice, # which rows
     X: torch.Tensor, # (n, d) float32, or `Rows`
@@ -52,6 +53,7 @@ def assign_rows(
         labels.append(l); scores.append(s); sums.index_add_(0, l, x)
     return torch.cat(labels), torch.cat(scores), sums
 
+# %% ../nbs/02_clustering.ipynb #657852f3
 def total_rows(
     rows: slice, X: torch.Tensor, centroids: torch.Tensor, bias: torch.Tensor | None, block: int = 1024, # as for `assign_rows`
 ) -> tuple[float, torch.Tensor, torch.Tensor]: # sum of the scores, sums (k, d), counts (k,)
@@ -172,7 +174,7 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         "The nearest of the fitted centroids for each row."
         with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return self.assign(X, self.centroids, w)[0]
 
-# %% ../nbs/02_clustering.ipynb #3b1d92f0
+# %% ../nbs/02_clustering.ipynb #3e22af3c
 class Rows:
     "Some rows of `Vectors`, as unit rows in torch, read a block at a time: what `KMeans` works on."
     dtype, shareable = torch.float32, True
@@ -187,6 +189,7 @@ class Rows:
         x = self.vectors.unit(which if self.index is None else self.index[which])
         return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device)
 
+# %% ../nbs/02_clustering.ipynb #0a4a8614
 def relocate(
     X: Rows, # the sample
     centroids: torch.Tensor, # (k, d) float32
@@ -210,6 +213,7 @@ def relocate(
         new[j] = torch.nn.functional.normalize(centroids[big] + X[rng.choice(members, 1)][0], dim=0)
     return new
 
+# %% ../nbs/02_clustering.ipynb #5a3b64e3
 def fit_progressively(
     self: KMeans,
     X: Rows, # all rows
@@ -252,7 +256,7 @@ def default_n_clusters(
     "The number of clusters that makes k-means and pairs together cheapest."
     return int(min(n, max(1, round((n * (2 * probes - 1) / (2 * passes)) ** .5))))
 
-# %% ../nbs/02_clustering.ipynb #f6feb900
+# %% ../nbs/02_clustering.ipynb #61956462
 @dataclass
 class Clusters:
     "Images in clusters: what `kmeans` and `gmm` return."
@@ -274,6 +278,7 @@ class Clusters:
     def __repr__(self) -> str:
         return f'Clusters({len(self):,} items in {self.n_clusters} clusters of {self.sizes.min():,} to {self.sizes.max():,}, mean similarity to the centroid {self.similarity.mean():.3f})'
 
+# %% ../nbs/02_clustering.ipynb #bd23fd9d
 def as_rows(
     x: np.ndarray | torch.Tensor, # (n, d) numbers
     what: str = 'embeddings', # how errors call them
@@ -297,7 +302,7 @@ def centroid_similarity(
         out[s] = np.einsum('ij,ij->i', a, c) / np.where(lengths > 0, lengths, 1)
     return np.clip(out, -1, 1)
 
-# %% ../nbs/02_clustering.ipynb #3850ba36
+# %% ../nbs/02_clustering.ipynb #902e0832
 def kmeans(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes
     n_clusters: int = 20, # how many clusters; at most n
@@ -330,6 +335,7 @@ def kmeans(
     similarity = km.scores.cpu().numpy().clip(-1, 1) if spherical else centroid_similarity(as_rows(v.take(slice(None))), centroids, labels)
     return Clusters(labels, centroids, similarity, config)
 
+# %% ../nbs/02_clustering.ipynb #ae3e09e5
 def check_n_clusters(
     n_clusters: int, # what the user gave
     n: int, # how many items there are
@@ -339,6 +345,7 @@ def check_n_clusters(
     if n_clusters > n: raise UserError(f'n_clusters is {n_clusters}, but there are only {n} images. Ask for at most {n} clusters.')
     return int(n_clusters)
 
+# %% ../nbs/02_clustering.ipynb #7cd0f5ed
 def near_rows(
     rows: slice, X: Rows, centroids: np.ndarray, n_near: int, # which rows, of what, and what they are compared with
 ) -> tuple[np.ndarray, np.ndarray]: # as `nearest_centroids`

@@ -189,7 +189,7 @@ def twins(
     same = np.concatenate(same) if same else np.empty(0, bool)
     return item[same], first[same]
 
-# %% ../nbs/04a_comparison.ipynb #8f64c69c
+# %% ../nbs/04a_comparison.ipynb #704a822a
 FORMAT = 1 # of checkpoints
 
 def claim(
@@ -227,6 +227,7 @@ class Checkpoint:
         "Save arrays under a name: the file is whole, or not there."
         with atomic_write(self.folder/f'{name}.npz') as tmp, open(tmp, 'wb') as f: np.savez(f, *arrays, np.array(digest(*arrays)))
 
+# %% ../nbs/04a_comparison.ipynb #f34a2c2f
 def collect(
     plan: Plan, # who is compared with whom
     kind: str, # pairs: all at or above the threshold; best: for each item the most similar one that stands before it
@@ -274,6 +275,7 @@ def collect(
     v.unchanged()
     return in_order(found, place, plan.across) if kind == 'pairs' else merge_best(found, place)
 
+# %% ../nbs/04a_comparison.ipynb #adddf238
 def in_order(
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], # rows, columns, similarities
     place: np.ndarray, # (n,) int64

@@ -29,7 +29,7 @@ def margin(
     d = v.shape[1]
     return (d + 4) * 2**-24 + 2 * v.off_unit + 2**-22 + (2**-8 if half else 0) # float16 rounds each number by up to 2⁻¹¹, two of them meet, and so does the sum
 
-# %% ../nbs/04_pairwise.ipynb #84612506
+# %% ../nbs/04_pairwise.ipynb #f33c5a83
 @dataclass
 class Tile:
     "Rows to be compared with each other, or with others."
@@ -49,6 +49,7 @@ def cut(
         return [Tile(a, None if i == j else parts[j]) for i, a in enumerate(parts) for j in range(i + 1)]
     return [Tile(rows[r], cols[c]) for r in blocks(len(rows), size) for c in blocks(len(cols), size)]
 
+# %% ../nbs/04_pairwise.ipynb #918c7362
 def tile_size(
     memory: int, # bytes, for all workers
     d: int, # numbers a row
@@ -59,6 +60,7 @@ def tile_size(
 
 STRIP = 512 # rows of a tile at a time
 
+# %% ../nbs/04_pairwise.ipynb #2625256e
 class Loaded:
     "A tile in memory: `(a, d)` and `(b, d)` unit rows, with float64 versions when asked for."
     def __init__(self, tile: Tile, v: Vectors, device: str = 'cpu'):
@@ -93,6 +95,7 @@ class Loaded:
         sims /= l[s, None]; sims /= m[c]
         return sims
 
+# %% ../nbs/04_pairwise.ipynb #a16bc47f
 def where_at_least(
     sims: Any, # (a, b) float32, numpy or torch
     threshold: float, # at least this
@@ -127,7 +130,7 @@ def tile_pairs(
     rows, cols, similarity = map(np.concatenate, zip(*found))
     return rows, cols, similarity
 
-# %% ../nbs/04_pairwise.ipynb #dba0cd82
+# %% ../nbs/04_pairwise.ipynb #5d5ef01b
 def strip_best(
     sims: Any, # (a, b) float32, numpy or torch; entries that do not count are -inf
     error: float, # bound on the error of each
@@ -138,6 +141,7 @@ def strip_best(
     if isinstance(sims, np.ndarray): return np.divmod(np.flatnonzero(sims >= low[:, None]), sims.shape[1])
     return tuple(i.cpu().numpy() for i in (sims >= low[:, None]).nonzero(as_tuple=True))
 
+# %% ../nbs/04_pairwise.ipynb #a3ff458f
 def strip_best_wide(
     sims: np.ndarray, # (a, b) float64; entries that do not count are -inf
     place: np.ndarray, # (b,) int64, place of each column in keep order
@@ -162,6 +166,7 @@ def first_best(
     order = order[np.lexsort((place[order], item[order]))]
     return order[np.r_[True, np.diff(item[order]) != 0]]
 
+# %% ../nbs/04_pairwise.ipynb #207daf9d
 def strip_candidates(
     t: Loaded, # the tile
     s: slice, # rows of the strip
@@ -188,6 +193,7 @@ def strip_candidates(
     else: j, i, similarity = strip_best_wide(wide.T, at[0][s])
     return i + s.start, j, similarity
 
+# %% ../nbs/04_pairwise.ipynb #1f8683ab
 def tile_best(
     tile: Tile, # what to compare
     v: Vectors, # checked
@@ -218,6 +224,7 @@ def merge_best(
     best = first_best(item, similarity, place[other])
     return item[best], other[best], similarity[best]
 
+# %% ../nbs/04_pairwise.ipynb #ad7d4699
 def largest_earlier(
     x: np.ndarray, # (n, d) rows in keep order
     block: int = 512, # rows a tile
