@@ -317,7 +317,7 @@ def summarise(
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
 
-# %% ../nbs/08_reports.ipynb #2d7f2424
+# %% ../nbs/08_reports.ipynb #2c7ca476
 def with_interval(
     mean: float, # in points
     half: float, # half of the interval's width
@@ -355,6 +355,7 @@ def answer(
     best = chosen.loc[chosen.val_accuracy.idxmax()]
     low, high = best.gain - best.gain_ci95, best.gain + best.gain_ci95
     verdict = ('better than chance' if low > 0 else 'worse than chance' if high < 0 else 'no different from chance within the interval') if not math.isnan(low) else 'not to be judged from one run'
+    if (low > 0 or high < 0) and best.p_holm >= .05: verdict += f' if it is looked at alone, but not among all that were compared (p = {best.p_holm:.2f} after Holm)'
     return (f'Keeping {what} chosen by {best.selection}{space_of(best)} costs {with_interval(best.cost, best.cost_ci95)} of test accuracy; '
             f'a random {what} costs {with_interval(chance.cost, chance.cost_ci95)}. '
             f'The difference, {with_interval(best.gain, best.gain_ci95)}, is {verdict}.')
