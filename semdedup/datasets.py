@@ -125,7 +125,7 @@ def from_arrays(
     idx = [as_index(i, len(x), f'{name}: {w}_index') for i, x, w in ((train_index, train, 'train'), (test_index, test, 'test'))]
     return Images(name, Split(train, y, idx[0]), Split(test, y_test, idx[1]), classes, source=source)
 
-# %% ../nbs/00_datasets.ipynb #b47fab15
+# %% ../nbs/00_datasets.ipynb #5f328341
 def read_npz(
     file: str | Path | io.BytesIO, # an .npz with train_images, train_labels, test_images, test_labels (classes, *_index)
     name: str, # what to call the data set
@@ -141,7 +141,7 @@ def read_npz(
     missing = [k for k in needed if k not in arrays]
     if missing: raise UserError(f'{file} lacks {", ".join(missing)}; it holds {", ".join(arrays) or "nothing"}. Make it again with np.savez.')
     x, y, test_x, test_y = (arrays[k] for k in needed)
-    return from_arrays(x, y, test_x, test_y, arrays.get('classes'), name, source or Path(file).name, arrays.get('train_index'), arrays.get('test_index'))
+    return from_arrays(x, y, test_x, test_y, arrays.get('classes'), name, source or Path(str(file)).name, arrays.get('train_index'), arrays.get('test_index'))
 
 # %% ../nbs/00_datasets.ipynb #6d803cc1
 FMNIST_CLASSES = ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot']

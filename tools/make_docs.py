@@ -6,7 +6,7 @@ added: the reports and Markdown files of the repository, links that stay inside 
 page asks another host for anything. A broken link, or an option that smalldocs does not know, is an error. The folder of
 pages holds what Quarto needs too: `quarto render _proc`.
 """
-import argparse, html, inspect, json, os, re, shutil, sys
+import argparse, ast, html, inspect, json, os, re, shutil, sys
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -61,7 +61,10 @@ class show_signatures(exec_show_docs):
         super().begin()
         module = re.search(r'^#\| *default_exp +(\S+)', '\n'.join(c.source for c in self.nb.cells if c.cell_type == 'code'), flags=re.MULTILINE)
         if not module: return
-        names = vars(import_module(f'semdedup.{module[1]}'.removesuffix('.__init__')))
+        module = import_module(f'semdedup.{module[1]}'.removesuffix('.__init__'))
+        names = vars(module)
+        for node in ast.parse(Path(module.__file__).read_text(encoding='utf-8')).body: # signatures are shown with what is imported for types only
+            if isinstance(node, ast.If) and getattr(node.test, 'id', '') == 'TYPE_CHECKING': exec(compile(ast.Module(node.body, []), module.__file__, 'exec'), names)
         for short, name in LATE.items(): names.setdefault(short, import_module(name))
         self.k.user_ns |= names
 
