@@ -98,9 +98,9 @@ def model_for(
     "The original's choice: its CNN for colour images, its MLP for grey ones."
     return model or ('cnn' if images.train.images.shape[1] == 3 else 'mlp')
 
-# %% ../nbs/09_cli.ipynb #9da5c716
+# %% ../nbs/09_cli.ipynb #059d18b1
 Dataset = Annotated[str, typer.Option(help='fmnist-mini (comes along), digits, mnist, fmnist, cifar10, …; the path of an .npz with a split; or a folder of labelled photographs. SEMDEDUP_DATA names the folder where data sets lie, or are downloaded to.')]
-Weights = Annotated[Optional[str], typer.Option(help='A .safetensors or .pth file with weights for the encoder (pixels and copies have none); its usual ones if not given.')]
+Weights = Annotated[Optional[str], typer.Option(help='A .safetensors or .pth file with weights for the encoder (pixels, copies and fourier have none); its usual ones if not given.')]
 Size = Annotated[int, typer.Option(help='Photographs: pixels a side that they are squeezed to for training.')]
 TestShare = Annotated[float, typer.Option(help='Photographs without a folder called test: the share of each class that is set aside for testing.')]
 NClusters = Annotated[int, typer.Option(help='How many groups of similar images k-means makes; what stays is chosen inside of each.')]
@@ -110,7 +110,7 @@ RankType = Annotated[str, typer.Option(help='What orders the images of a cluster
 PruneType = Annotated[str, typer.Option(help='Who stays in that order: common (the typical), diverse (the odd), systematic (every n-th) or stratified (equally many of each degree of similarity).')]
 Verify = Annotated[Optional[bool], typer.Option('--verify/--no-verify', help='Compare the pictures themselves, not only their embeddings. By default with the encoder copies.', show_default=False)]
 
-# %% ../nbs/09_cli.ipynb #ecd7a4e7
+# %% ../nbs/09_cli.ipynb #d7563fa5
 def default_folder(
     config: dict[str, Any], # of a run
 ) -> Path: # not made yet
@@ -127,7 +127,7 @@ def run(
     prune_type: PruneType = 'diverse',
     eps: Annotated[Optional[float], typer.Option(help='Instead of --ratio: remove near-duplicates, images that have a cosine similarity of at least 1 - eps to another one (see --rule).')] = None,
     rule: Annotated[str, typer.Option(help='With --eps: cover (what goes has a near-duplicate that stays) or semdedup (as in the paper: one that goes itself is enough).')] = 'cover',
-    encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16, efficientnet-lite0, resnet18, resnet50, clip, dino, torchvision:NAME or timm:NAME (R2), or copies.')] = 'pixels',
+    encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16, efficientnet-lite0, resnet18, resnet50, clip, dino, torchvision:NAME or timm:NAME (R2), or copies or fourier.')] = 'pixels',
     weights: Weights = None,
     model: ModelName = None,
     epochs: Epochs = 30,

@@ -19,7 +19,7 @@ from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_fin
 from .datasets import Images, Split, as_images, patience
 
 # %% auto #0
-__all__ = ['FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'QUICK', 'FAMILIES', 'Encoder',
+__all__ = ['FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'FAMILIES', 'QUICK', 'Encoder',
            'Pixels', 'Fourier', 'TorchEncoder', 'average_places', 'best_device', 'read_weights', 'input_size',
            'find_vgg16_weights', 'vgg16', 'downloading', 'download_weights', 'efficientnet_lite0', 'fill',
            'check_model', 'behead', 'torchvision_encoder', 'timm_encoder', 'timm_from_file', 'module_encoder',
@@ -308,12 +308,11 @@ def module_encoder(
     encoder.config = {}
     return encoder
 
-# %% ../nbs/01_embeddings.ipynb #2a41f876
+# %% ../nbs/01_embeddings.ipynb #6b294b3a
 ENCODERS: dict[str, Callable[..., Encoder]] = {
     'pixels': lambda side=0, device=None: Pixels(), 'copies': lambda side=0, device=None: Copies(), 'fourier': lambda side=0, device=None: Fourier(), 'vgg16': vgg16, 'efficientnet-lite0': efficientnet_lite0,
     'resnet18': functools.partial(torchvision_encoder, 'resnet18'), 'resnet50': functools.partial(torchvision_encoder, 'resnet50'),
     'clip': functools.partial(timm_encoder, CLIP), 'dino': functools.partial(timm_encoder, DINO, size=224)}
-QUICK = ('pixels', 'copies', 'fourier') # without weights, and faster than a file is read
 FAMILIES: dict[str, Callable[..., Encoder]] = {'torchvision': torchvision_encoder, 'timm': timm_encoder} # FAMILY:NAME
 
 def find_encoder(
@@ -329,6 +328,8 @@ def takes_weights(
 ) -> bool: # can it be given a file of weights?
     "Whether the encoder of that name has weights at all."
     return 'weights' in inspect.signature(find_encoder(name)).parameters
+
+QUICK = tuple(n for n in ENCODERS if not takes_weights(n)) # without weights, and faster than a file is read
 
 # %% ../nbs/01_embeddings.ipynb #5d701573
 def encode(

@@ -24,7 +24,6 @@ try:
     from smalldocs.site import Site
 except ImportError: sys.exit('smalldocs is not installed. It needs Python 3.11 or newer: make docs PYTHON=python3.11')
 
-LATE = {'pd': 'pandas', 'pa': 'pyarrow'}                           # in annotations of modules that import them inside of functions
 LEFT_OUT = 'experiments'                                           # in the notebooks they have toy sizes; what they found is in reports/
 PAGES = {'CHANGELOG.md': 'changelog.md', 'CONTRIBUTING.md': 'contributing.md'} # file of the repository → page of the site
 
@@ -65,7 +64,6 @@ class show_signatures(exec_show_docs):
         names = vars(module)
         for node in ast.parse(Path(module.__file__).read_text(encoding='utf-8')).body: # signatures are shown with what is imported for types only
             if isinstance(node, ast.If) and getattr(node.test, 'id', '') == 'TYPE_CHECKING': exec(compile(ast.Module(node.body, []), module.__file__, 'exec'), names)
-        for short, name in LATE.items(): names.setdefault(short, import_module(name))
         self.k.user_ns |= names
 
     def __call__(self, cell):
