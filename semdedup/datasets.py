@@ -277,20 +277,23 @@ def with_copies(
     train.images[len(rows):] = changed(train.images[len(rows):], rng)
     return replace(images, name=f'{images.name}+copies', train=train.take(rng.permutation(n)), source=f'{images.source}; half of the training images are changed copies of the other half')
 
-# %% ../nbs/00_datasets.ipynb #5fefe703
+# %% ../nbs/00_datasets.ipynb #d667b661
 def holdout(
     images: Images, # a data set
     share: float = .1, # the share of each class to set aside; 0 for none
     seed: int = 0, # which ones
 ) -> tuple[Images, np.ndarray]: # the data set with `.val`, and the rows of the former training split that stay in `.train`
-    "Set a class-balanced validation split aside from the training images."
+    "Set a class-balanced validation split aside from the training images: of those that share their `index`, the planted copies, none."
     check_range('holdout', share, 0, .9)
     y, rng = images.train.labels, np.random.default_rng(seed)
-    aside = np.zeros(len(y), bool)
+    _, original, times = np.unique(images.train.index, return_inverse=True, return_counts=True)
+    aside, alone = np.zeros(len(y), bool), times[original] == 1
     for c in np.unique(y):
         rows = np.flatnonzero(y == c)
         least = int(share > 0 and len(rows) > 1) # a class of a few images is heard too
-        aside[rng.choice(rows, max(least, round(share * len(rows))), replace=False)] = True
+        wanted, single = max(least, round(share * len(rows))), rows[alone[rows]]
+        if wanted > len(single): raise UserError(f'holdout {share:g} wants {wanted} images of class {images.classes[c]}, which has only {len(single)} without a copy. Give a smaller one.')
+        aside[rng.choice(single, wanted, replace=False)] = True
     stay = np.flatnonzero(~aside)
     if not aside.any(): return images, stay
     return replace(images, train=images.train.take(stay), val=images.train.take(np.flatnonzero(aside))), stay

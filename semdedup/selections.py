@@ -23,11 +23,11 @@ from .ranking import RANK_TYPES, rank
 from .training import Batches, Recipe, scale_of, threads, train_stack
 
 # %% auto #0
-__all__ = ['METHODS', 'Pool', 'principal', 'top', 'random_subset', 'prototypes', 'hard_prototypes', 'moderate', 'moderate_labels',
-           'nearest_to_median', 'by_group', 'k_center', 'facility_location', 'stochastic_greedy', 'medoids',
-           'medoids_of', 'd4', 'd2', 'nearest_neighbours', 'coverage_centric', 'distinct_images', 'distinct',
-           'difficulty', 'el2n', 'forgetting', 'ccs', 'ours', 'ours_labels', 'Method', 'inside_classes',
-           'rank_and_prune', 'selection_names', 'choose']
+__all__ = ['METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes', 'hard_prototypes',
+           'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center', 'facility_location',
+           'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours', 'coverage_centric',
+           'distinct_images', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs', 'ours', 'ours_labels', 'Method',
+           'inside_classes', 'rank_and_prune', 'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -286,7 +286,7 @@ def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     d = pool.difficulty
     return coverage_centric(d.el2n.to_numpy(), m, rng, cut=.6 * float(d.wrong.mean()) * (1 - m / len(pool)) ** 2)
 
-# %% ../nbs/06a_selections.ipynb #7bcf6bb6
+# %% ../nbs/06a_selections.ipynb #d3da7fda
 @dataclass(frozen=True)
 class Method:
     "A selection by name."
@@ -333,7 +333,16 @@ def rank_and_prune(
 
 def selection_names() -> list[str]: # all that `choose` knows
     "The names of selections."
-    return [*METHODS, *(f'{r}-{p}' for r in RANK_TYPES for p in PRUNE_TYPES), *RULES]
+    return [*METHODS, *(f'{r}-{p}' for r in RANK_TYPES for p in PRUNE_TYPES), *RULES, *(r + ACROSS for r in RULES)]
+
+ACROSS, PROBES = '-across', 3 # what a rule's name ends in, if each item is to be compared with so many of its nearest clusters
+
+def rule_of(
+    name: str, # of a selection
+) -> tuple[str, int] | None: # the rule, and with how many clusters each item is compared; None for other selections
+    "The rule of deduplication that a name stands for: the paper's compares inside a cluster."
+    rule = name.removesuffix(ACROSS)
+    return (rule, 1 if rule == name else PROBES) if rule in RULES else None
 
 def choose(
     pool: Pool, # what to choose from
@@ -345,7 +354,7 @@ def choose(
     check_name('selection', name, selection_names()); check_range('ratio', ratio, 0, 1); check_seed(seed)
     m = total_of(ratio, len(pool))
     if original := rank_and_prune(name): return prune(pool.groups, rank(pool.groups, original[0], seed), ratio, original[1], seed)
-    if name in RULES: return deduplicate(pool.x, rule=name, groups=pool.groups, target=m, seed=seed)
+    if found := rule_of(name): return deduplicate(pool.x, rule=found[0], groups=pool.groups, target=m, seed=seed, probes=found[1])
     if m == 0: raise UserError(f'ratio {ratio:g} keeps no image of {len(pool)}. Keep more.')
     method, kept = METHODS[name], np.zeros(len(pool), bool)
     kept[np.arange(len(pool)) if m == len(pool) else method.choose(pool, m, np.random.default_rng(seed))] = True
