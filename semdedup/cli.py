@@ -16,11 +16,11 @@ if TYPE_CHECKING: from semdedup.datasets import Images
 __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'ModelName', 'Epochs', 'RankType', 'PruneType',
            'Verify', 'Encoders', 'Ratios', 'RankTypes', 'PruneTypes', 'Regimes', 'Seeds', 'Holdout', 'Eps', 'Out',
            'Grid', 'Precision', 'Minutes', 'Resume', 'RESULTS', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut',
-           'Copy', 'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'Device', 'Seed',
-           'UsageError', 'stop_with', 'friendly', 'show_version', 'top', 'many', 'fraction', 'share_or_number',
-           'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'overview', 'results_folder',
-           'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver', 'typed', 'dedup',
-           'leaks', 'prune', 'usage_sentence', 'main']
+           'Copy', 'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'EncoderPrecision',
+           'Device', 'Seed', 'UsageError', 'stop_with', 'friendly', 'show_version', 'top', 'many', 'fraction',
+           'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'overview',
+           'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver',
+           'typed', 'dedup', 'leaks', 'prune', 'usage_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -275,7 +275,7 @@ def overview(
     from semdedup.reports import make_overview
     typer.echo(make_overview(folder, f'semdedup overview {shlex.quote(str(folder))}'))
 
-# %% ../nbs/09_cli.ipynb #d85946c9
+# %% ../nbs/09_cli.ipynb #57209d5f
 def results_folder(
     out: Path | None, # what the user asked for
     source: str, # the images
@@ -339,6 +339,7 @@ Labels = Annotated[Optional[str], typer.Option('--labels', help='folders: the fo
 Column = Annotated[Optional[str], typer.Option(help='The column of images, for tables and Hugging Face data sets.')]
 LabelColumn = Annotated[Optional[str], typer.Option(help='The column of labels, likewise; in a tar the entry of .json.')]
 SplitName = Annotated[Optional[str], typer.Option('--split', help='The part to look at, such as train, if there are several.')]
+EncoderPrecision = Annotated[str, typer.Option('--precision', help='float32, or bfloat16: encoders that are networks are then up to twice as fast on processors and GPUs that have it, and less exact.')]
 Device = Annotated[Optional[str], typer.Option(help='cuda, mps or cpu; the best there is if not given.')]
 Seed = Annotated[int, typer.Option(help='Seed of clusters and of whatever is drawn.')]
 
@@ -385,7 +386,7 @@ def dedup(
     out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, csv: Csv = False,
     labels: Labels = None, column: Column = None, label_column: LabelColumn = None, split: SplitName = None,
     n_clusters: Annotated[Optional[int], typer.Option(help='Clusters, for the page and for --keep hard or easy; as many as are cheapest if not given.', show_default=False)] = None,
-    seed: Seed = 0, device: Device = None,
+    weights: Weights = None, precision: EncoderPrecision = 'float32', seed: Seed = 0, device: Device = None,
 ) -> None:
     """Find what is there twice among your own images. Deletes nothing.
 
@@ -405,7 +406,7 @@ def dedup(
     """
     from semdedup import gallery, own
     how, size, out = way_of(copy, link, symlink), share_or_number('target', target), results_folder(out, path, 'dedup')
-    found = own.dedup(path, eps, size, encoder, keep, rule, verify, labels=labels, column=column, label_column=label_column, split=split, n_clusters=n_clusters, seed=seed, device=device, say=say)
+    found = own.dedup(path, eps, size, encoder, keep, rule, verify, labels=labels, column=column, label_column=label_column, split=split, n_clusters=n_clusters, seed=seed, device=device, weights=weights, precision=precision, say=say)
     begin_results(out, 'dedup', found.config)
     tell = deliver(found, out, csv, how, list_)
     page = gallery.write_gallery(found, out/'index.html', typed(ctx))
@@ -428,7 +429,8 @@ def leaks(
     verify: Verify = None,
     out: OwnOut = None,
     list_: Annotated[bool, typer.Option('--list', help='Print the test images without a leak, one a line, and nothing else, on standard output.')] = False,
-    csv: Csv = False, column: Column = None, label_column: LabelColumn = None, seed: Seed = 0, device: Device = None,
+    csv: Csv = False, column: Column = None, label_column: LabelColumn = None,
+    weights: Weights = None, precision: EncoderPrecision = 'float32', seed: Seed = 0, device: Device = None,
 ) -> None:
     """Find test images that have a near-copy among the training images.
 
@@ -444,7 +446,7 @@ def leaks(
     """
     from semdedup import gallery, own
     out = results_folder(out, test, 'leaks')
-    found = own.leaks(train, test, eps, encoder, verify, column=column, label_column=label_column, seed=seed, device=device, say=say)
+    found = own.leaks(train, test, eps, encoder, verify, column=column, label_column=label_column, seed=seed, device=device, weights=weights, precision=precision, say=say)
     begin_results(out, 'leaks', found.config)
     found.to_parquet(out/'leaks.parquet')
     if csv: write_csv(found.table, out/'leaks.csv')
@@ -470,7 +472,8 @@ def prune(
     floor: Annotated[Optional[str], typer.Option(help='No class falls below this: a number of images, as 100, or a share of each class, as 20%.')] = None,
     n_clusters: NClusters = 20, encoder: ImageEncoder = 'efficientnet-lite0',
     out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, csv: Csv = False,
-    labels: Labels = None, column: Column = None, label_column: LabelColumn = None, split: SplitName = None, seed: Seed = 0, device: Device = None,
+    labels: Labels = None, column: Column = None, label_column: LabelColumn = None, split: SplitName = None,
+    weights: Weights = None, precision: EncoderPrecision = 'float32', seed: Seed = 0, device: Device = None,
 ) -> None:
     """Keep a share of your own images, by their place in their clusters. Deletes nothing.
 
@@ -486,7 +489,7 @@ def prune(
     """
     from semdedup import own
     keep, how, least, out = fraction(ratio), way_of(copy, link, symlink), share_or_number('floor', floor), results_folder(out, path, 'prune')
-    found = own.prune_photos(path, keep, rank_type, prune_type, least, n_clusters, encoder, labels=labels, column=column, label_column=label_column, split=split, seed=seed, device=device)
+    found = own.prune_photos(path, keep, rank_type, prune_type, least, n_clusters, encoder, labels=labels, column=column, label_column=label_column, split=split, seed=seed, device=device, weights=weights, precision=precision)
     begin_results(out, 'prune', found.config)
     tell = deliver(found, out, csv, how, list_)
     tell(f'images      {found.photos!r}')

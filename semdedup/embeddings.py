@@ -56,7 +56,7 @@ class Fourier:
         waves = np.abs(rfft2(np.divide(images, np.float32(255), dtype=np.float32)))
         return np.concatenate([np.sqrt(f * waves).reshape(len(images), -1), np.ones((len(images), 1), np.float32)], 1)
 
-# %% ../nbs/01_embeddings.ipynb #1deacd4e
+# %% ../nbs/01_embeddings.ipynb #ff854af2
 class TorchEncoder:
     "R2: a network's features, averaged over their places: `(b, d)` float32."
     def __init__(self,
@@ -68,6 +68,7 @@ class TorchEncoder:
         weights: str = '', # where the weights come from, for the report
         device: str | None = None, # cuda, mps or cpu; the best there is if not given
         interpolation: str = 'bilinear', # how images are brought to `size`: bilinear or bicubic
+        precision: str = 'float32', # or bfloat16: products and convolutions in sixteen bits
     ):
         self.name, self.size, self.device, self.interpolation = name, size, best_device(device), check_name('interpolation', interpolation, ['bilinear', 'bicubic'])
         self.module = module.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
@@ -75,12 +76,18 @@ class TorchEncoder:
         state = digest(*[a for k, v in sorted(module.state_dict().items()) for a in (k, v.cpu().numpy())])
         self.config = dict(encoder=name, size=size, mean=mean, std=std, weights=weights, state=state, pool='mean')
         if interpolation != 'bilinear': self.config['interpolation'] = interpolation
+        self.compute_in(precision)
+    def compute_in(self, precision: str) -> None:
+        "Choose the precision of products and convolutions."
+        self.precision = check_name('precision', precision, ['float32', 'bfloat16'])
+        if precision != 'float32' and self.config: self.config['precision'] = precision # a network whose result must not be kept has none
     def __call__(self, images: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(images).to(self.device).float() / 255
         if x.shape[-2:] != (self.size, self.size):
             x = nn.functional.interpolate(x, size=(self.size, self.size), mode=self.interpolation, antialias=True)
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last) # grey becomes three channels here
-        with torch.inference_mode(): return average_places(self.module(x), self.name).cpu().numpy()
+        with torch.inference_mode(), torch.autocast(self.device.split(':')[0], torch.bfloat16, enabled=self.precision == 'bfloat16'): features = self.module(x)
+        return average_places(features, self.name).cpu().numpy()
 
 def average_places(
     features: torch.Tensor, # (b, d, h, w), (b, t, d) or (b, d)
@@ -92,7 +99,7 @@ def average_places(
         what = f'a {type(features).__name__}' if shape is None else f'shape {tuple(shape)}'
         raise UserError(f'{name} returned {what}; expected a tensor of features (images, numbers), (images, tokens, numbers) or (images, numbers, height, width). '
                         f'Give a module whose forward returns one, or a function.')
-    return (features if len(shape) == 2 else features.mean((2, 3)) if len(shape) == 4 else features.mean(1)).float()
+    return features.float() if len(shape) == 2 else features.float().mean((2, 3) if len(shape) == 4 else 1)
 
 def best_device(
     device: str | None = None, # what the user wants
@@ -392,13 +399,19 @@ def write_cache(
             if not code: raise
             raise OSError(int(code[1]), str(e)) from e
 
-# %% ../nbs/01_embeddings.ipynb #f3989150
+# %% ../nbs/01_embeddings.ipynb #0c3d3353
 def get_encoder(
     encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any], # a name, an encoder, a network, or a function from a batch (b, c, h, w) uint8 to rows (b, d)
     side: int, # of the images, in pixels
+    precision: str = 'float32', # or bfloat16, for networks: faster, and less exact
     **kwargs: Any, # weights, size, device: what the encoder takes of them
 ) -> Encoder:
     "The encoder of that name; networks and functions are wrapped, encoders are returned as they are."
+    if precision != 'float32':
+        enc = get_encoder(encoder, side, **kwargs)
+        if not isinstance(enc, TorchEncoder): raise UserError(f'encoder {enc.name!r} is no network, and computes in float32 only. Leave precision out.')
+        enc = copy.copy(enc); enc.config = {**enc.config}; enc.compute_in(precision)
+        return enc
     if isinstance(encoder, str): make = find_encoder(encoder)
     elif isinstance(encoder, nn.Module): make = functools.partial(module_encoder, encoder)
     elif callable(encoder): make = lambda side, device=None: encoder if isinstance(encoder, Encoder) else Custom(encoder)
@@ -430,11 +443,12 @@ def embed(
     device: str | None = None, # cuda, mps or cpu
     cache: str | Path | bool = True, # a folder, True for the usual one, False for none
     name: str = 'images', # of the data set, for the file's name
+    precision: str = 'float32', # or bfloat16, for networks: faster, and less exact
 ) -> np.ndarray: # (n, d) float32, rows of length 1
     "Embed images: one row each, of length one; read from the cache if the same has been computed before."
     if isinstance(images, Images): name, images = images.name, images.train
     pixels = images.images if isinstance(images, Split) else as_images(images)
-    enc = get_encoder(encoder, max(pixels.shape[-2:]), weights=weights, size=size, device=device)
+    enc = get_encoder(encoder, max(pixels.shape[-2:]), weights=weights, size=size, device=device, precision=precision)
     what = f'{enc.name} embeddings of {name}'
     if not cache or not enc.config or enc.name in QUICK: return unit_rows(encode(pixels, enc), what, in_place=True)
     config = {**enc.config, 'data': digest(pixels), 'format': 1}

@@ -452,7 +452,7 @@ class Found(Selection):
     @property
     def classes(self) -> list[str]: return self.photos.classes
 
-# %% ../nbs/08a_own.ipynb #e6414c65
+# %% ../nbs/08a_own.ipynb #11f7a462
 def search_in(
     scanned: Scanned, # all images
     keep: Any, verify: bool, n_clusters: int | None, seed: int, device: str | None, cache: bool, # as for `dedup`
@@ -482,6 +482,8 @@ def dedup(
     device: str | None = None, # cuda, mps or cpu; the best there is if not given
     cache: bool = True, # keep what was scanned and compared, for the next time
     say: Callable[[str], None] = lambda text: None, # told what is being done
+    weights: str | Path | None = None, # a file of weights for the encoder, if it has any
+    precision: str = 'float32', # or bfloat16, for networks: faster, and less exact
 ) -> Found:
     "Find what is there twice among your own images. Nothing is deleted."
     check_name('rule', rule, RULES); check_seed(seed)
@@ -492,7 +494,7 @@ def dedup(
     if not isinstance(keep, str): keep = priorities(keep, len(photos))
     name = name_of(encoder)
     verify = name == 'copies' if verify is None else verify
-    scanned = scan(photos, encoder, cache=cache, device=device)
+    scanned = scan(photos, encoder, cache=cache, device=device, weights=weights, precision=precision, sharp=isinstance(keep, str) and keep == 'sharpest')
     found = decide(photos, scanned, search_in(scanned, keep, verify, n_clusters, seed, device, cache), dict(
         name='semdedup' if rule == 'semdedup' else 'deduplicate', source=photos.source, data=photos.digest, encoder=name, verified=verify, rule=rule, eps=eps, target=target,
         keep=keep if isinstance(keep, str) else digest(keep), seed=int(seed), on_invalid='drop'), device, say)
@@ -529,7 +531,7 @@ def decide(
     exact = exact_copies(photos, scanned.table, search.rows[search.order], found.table['duplicate_of'].to_numpy(), search.saved)
     return Found(describe(found.table, scanned.table, exact), found.config, found.stats, found.evidence, photos, scanned, suggestion)
 
-# %% ../nbs/08a_own.ipynb #fe7bd1dc
+# %% ../nbs/08a_own.ipynb #48cc29d8
 def prune_photos(
     source: Any, # anything that `open_photos` takes
     ratio: float = .5, # the fraction that is kept, 0–1, of the images that can be read
@@ -542,12 +544,14 @@ def prune_photos(
     seed: int = 0, # of clusters and of whatever is drawn
     device: str | None = None, # cuda, mps or cpu; the best there is if not given
     cache: bool = True, # keep what was scanned for the next time
+    weights: str | Path | None = None, # a file of weights for the encoder, if it has any
+    precision: str = 'float32', # or bfloat16, for networks: faster, and less exact
 ) -> Found:
     "Keep a share of your own images, by their place in their clusters. Nothing is deleted."
     check_name('rank type', rank_type, RANK_TYPES); check_name('prune type', prune_type, PRUNE_TYPES); check_range('ratio', ratio, 0, 1); check_seed(seed)
     photos = open_photos(source, labels=labels, column=column, label_column=label_column, split=split)
     if floor is not None and photos.labels is None: raise UserError(f'{photos.source} has no labels, and a floor is for classes. Leave it out, or put the images of each class into a folder of its own.')
-    scanned = scan(photos, encoder, cache=cache, device=device)
+    scanned = scan(photos, encoder, cache=cache, device=device, weights=weights, precision=precision)
     rows, n = np.flatnonzero(scanned.table['problem'].to_numpy() == ''), len(photos)
     groups = kmeans(scanned.x, n_clusters, seed=seed, device=best_device(device))
     y = None if photos.labels is None else np.asarray(photos.labels)[rows]
@@ -672,7 +676,7 @@ def clear_folder(
 
 Found.write_folder, Found.write_contents = write_folder, write_contents
 
-# %% ../nbs/08a_own.ipynb #29cd49cf
+# %% ../nbs/08a_own.ipynb #863d4178
 @dataclass(eq=False, repr=False)
 class Leaks:
     "For each test image its best match in the training set: what `leaks` returns."
@@ -724,6 +728,8 @@ def leaks(
     device: str | None = None, # cuda, mps or cpu; the best there is if not given
     cache: bool = True, # keep what was scanned and compared, for the next time
     say: Callable[[str], None] = lambda text: None, # told what is being done
+    weights: str | Path | None = None, # a file of weights for the encoder, if it has any
+    precision: str = 'float32', # or bfloat16, for networks: faster, and less exact
 ) -> Leaks:
     "Find test images that have a near-copy among the training images."
     if eps is not None: check_range('eps', eps, 0, 2)
@@ -731,8 +737,8 @@ def leaks(
     photos = [open_photos(p, column=column, label_column=label_column) for p in (train, test)]
     name = name_of(encoder)
     verify = name == 'copies' if verify is None else verify
-    if isinstance(encoder, str): encoder = get_encoder(encoder, typical_side(photos[0]), device=device) # the same size for both
-    scanned = [scan(p, encoder, cache=cache, device=device) for p in photos]
+    if isinstance(encoder, str): encoder, weights = get_encoder(encoder, typical_side(photos[0]), weights=weights, device=device), None # the same size for both
+    scanned = [scan(p, encoder, cache=cache, device=device, weights=weights, precision=precision) for p in photos]
     x, y = [s.x for s in scanned]
     if x.shape[1] != y.shape[1]: raise UserError(f'Training images have embeddings of {x.shape[1]} numbers, test images of {y.shape[1]}: give an encoder that does not depend on the size of images.')
     rows = [np.flatnonzero(s.table['problem'].to_numpy() == '') for s in scanned]

@@ -46,7 +46,7 @@ def lighter(
     k = min(im.size) // GREY
     return im.reduce(k) if k > 1 else im
 
-# %% ../nbs/01b_scanning.ipynb #a145f26d
+# %% ../nbs/01b_scanning.ipynb #e46d0209
 THUMBNAIL = 96 # pixels of a thumbnail's longer side
 
 Jpeg = bytes # an encoded image
@@ -91,6 +91,7 @@ def look(
     photos: Photos, # the images
     i: int, # which one
     side: int, # pixels a side for the encoder
+    sharp: bool = False, # measure sharpness, too
 ) -> tuple[Look, np.ndarray | None]: # what was seen, and (3, side, side) uint8; None if it cannot be read
     "Read and decode one image, once, for all that is wanted of it."
     seen = Look()
@@ -100,14 +101,15 @@ def look(
         seen.bytes, seen.bytes_digest = raw.nbytes, sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32]
         picture = upright(data, max(side, GREY))
         light = lighter(picture.image)
-        seen.width, seen.height, seen.sharpness = picture.width, picture.height, sharpness(light)
+        seen.width, seen.height = picture.width, picture.height
+        if sharp: seen.sharpness = sharpness(light)
         seen.pixels_digest, seen.thumbnail = pixels_digest(picture), thumbnail(picture, data, light)
         return seen, as_chw(squeeze(picture.image, side))
     except Unreadable as e: seen.problem = e.reason
     except Exception as e: seen.problem = f'{type(e).__name__} while it was read' # a reader of the user's own
     return seen, None
 
-# %% ../nbs/01b_scanning.ipynb #d0f25157
+# %% ../nbs/01b_scanning.ipynb #b9a9b43b
 BLOCK = 32 # images a block: fixed, never derived from the number of processes
 
 @dataclass
@@ -121,9 +123,10 @@ def look_at_block(
     photos: Photos, # the images
     rows: np.ndarray, # (b,) which ones
     side: int, # pixels a side for the encoder
+    sharp: bool = False, # measure sharpness, too
 ) -> Block:
     "Look at some images."
-    pairs = [look(photos, int(i), side) for i in rows]
+    pairs = [look(photos, int(i), side, sharp) for i in rows]
     images = [a for _, a in pairs if a is not None]
     return Block(rows, [s for s, _ in pairs], np.stack(images) if images else np.empty((0, 3, side, side), np.uint8))
 
@@ -131,6 +134,7 @@ def serve(
     pipe: Connection, # positions come, blocks go
     photos: Photos, # the images
     side: int, # pixels a side for the encoder
+    sharp: bool, # measure sharpness, too
     parent: int, # the process that started this one
 ) -> None:
     "What a worker does."
@@ -145,21 +149,22 @@ def serve(
     threading.Thread(target=watch, daemon=True).start()
     try:
         pipe.send('ready')
-        while True: pipe.send(look_at_block(photos, pipe.recv(), side))
+        while True: pipe.send(look_at_block(photos, pipe.recv(), side, sharp))
     except (EOFError, OSError): pass # nobody wants more
 
-# %% ../nbs/01b_scanning.ipynb #dae6d824
+# %% ../nbs/01b_scanning.ipynb #3a86f515
 class Worker:
     "A process that looks at images, and the pipe to it. Nobody else uses the pipe, so that it may be killed at any moment."
     def __init__(self,
         context: Any, # of multiprocessing
         photos: Photos, # the images
         side: int, # pixels a side for the encoder
+        sharp: bool, # measure sharpness, too
     ):
         self.tasks: deque[tuple[int, np.ndarray]] = deque() # what was sent and has not come back: (number, rows)
         self.ready = False # did it begin?
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, photos, side, os.getpid()), daemon=True)
+        self.process = context.Process(target=serve, args=(other, photos, side, sharp, os.getpid()), daemon=True)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning) # Python 3.12 warns of forks beside threads; the worker imports nothing and takes no locks
             self.process.start()
@@ -184,13 +189,14 @@ class Decoders:
         photos: Photos, # the images
         side: int, # pixels a side for the encoder
         n_workers: int | None = None, # processes; `cpu_count()` if not given, 0 for none
+        sharp: bool = False, # measure sharpness, too
     ):
-        self.photos, self.side, self.workers = photos, side, []
+        self.photos, self.side, self.sharp, self.workers = photos, side, sharp, []
         self.n_workers = cpu_count() if n_workers is None else check_range('n_workers', n_workers, 0, 1024, whole=True)
         if multiprocessing.current_process().daemon: self.n_workers = 0 # it may have no children
         chosen = multiprocessing.get_start_method(allow_none=True)
         self.context = multiprocessing.get_context(chosen or ('fork' if sys.platform == 'linux' else None))
-    def worker(self) -> Worker: return Worker(self.context, self.photos, self.side)
+    def worker(self) -> Worker: return Worker(self.context, self.photos, self.side, self.sharp)
     def __enter__(self) -> Decoders:
         formats() # imports what a forked process should find imported
         return self
@@ -209,7 +215,7 @@ class Decoders:
             yield done.pop(given)
             given += 1
         yield from (done[number] for number in range(given, sent)) # what was under way when it showed that no process can be started
-        yield from (look_at_block(self.photos, rows, self.side) for _, rows in todo)
+        yield from (look_at_block(self.photos, rows, self.side, self.sharp) for _, rows in todo)
     def idlest(self) -> Worker:
         "The worker with the least to do; a new one as long as there may be more."
         free = min(self.workers, key=lambda w: len(w.tasks), default=None)
@@ -232,7 +238,7 @@ class Decoders:
         warnings.warn('Processes that decode cannot be started here; the images are decoded in this one, which is slower. In a script, put the call below: if __name__ == "__main__":')
         self.n_workers, tasks = 0, [task for w in self.workers for task in w.tasks]
         self.__exit__()
-        done.update((number, look_at_block(self.photos, rows, self.side)) for number, rows in tasks)
+        done.update((number, look_at_block(self.photos, rows, self.side, self.sharp)) for number, rows in tasks)
     def alone(self, rows: np.ndarray) -> Block:
         "Look at images in a process of their own; if it dies too, one by one."
         for _ in range(3):
@@ -251,8 +257,8 @@ def join(
     "Several blocks as one."
     return Block(np.concatenate([p.rows for p in parts]), [s for p in parts for s in p.seen], np.concatenate([p.images for p in parts]))
 
-# %% ../nbs/01b_scanning.ipynb #de452360
-VERSION = 1 # of what a look gives: raise it whenever the same image would give something else
+# %% ../nbs/01b_scanning.ipynb #aec19db0
+VERSION = 2 # of what a look gives: raise it whenever the same image would give something else
 FACTS = {'width': 'int64', 'height': 'int64', 'bytes': 'int64', 'sharpness': 'float32', 'bytes_digest': 'string', 'pixels_digest': 'string', 'problem': 'string'}
 
 class Store:
@@ -307,7 +313,7 @@ def find(
     at = pc.index_in(pa.array(marks, pa.binary(16)), value_set=kept['mark'].take(pa.array(there)).combine_chunks()).fill_null(-1).to_numpy()
     return np.where(at < 0, -1, there[at] if len(there) else -1)
 
-# %% ../nbs/01b_scanning.ipynb #205648b1
+# %% ../nbs/01b_scanning.ipynb #7051d994
 class Thumbnails(Sequence[bytes]):
     "Thumbnails of images, JPEG bytes each, `b''` for those that cannot be read; fetched when they are asked for."
     def __init__(self,
@@ -321,7 +327,7 @@ class Thumbnails(Sequence[bytes]):
 @dataclass
 class Scanned:
     "What one pass over images leaves."
-    table: pd.DataFrame # a row an image: index, id, label (-1 for none), width, height, bytes, sharpness, bytes_digest, pixels_digest, problem ('' or why it cannot be read)
+    table: pd.DataFrame # a row an image: index, id, label (-1 for none), width, height, bytes, sharpness (NaN if it was not asked for), bytes_digest, pixels_digest, problem ('' or why it cannot be read)
     x: np.ndarray # (m, d) float32, rows of length one, of the images without a problem
     thumbnails: Sequence[bytes] # JPEG, at most 96 pixels a side; b'' for images that cannot be read
     config: dict[str, Any] # what it was made with
@@ -389,7 +395,7 @@ def unit_or_why(
     if length == 0: return None, 'the encoder gave only zeros for it, which has no direction (a black image?)'
     return x / length, ''
 
-# %% ../nbs/01b_scanning.ipynb #af0bf49d
+# %% ../nbs/01b_scanning.ipynb #daeb21aa
 PIECE, SECONDS = 2048, 5. # images and seconds after which a piece is written
 
 def look_and_encode(
@@ -400,6 +406,7 @@ def look_and_encode(
     side: int, # pixels a side that it wants
     store: Store, # where to keep what was seen
     n_workers: int | None, # processes
+    sharp: bool = False, # measure sharpness, too
 ) -> None:
     "Look at images, embed them, and keep it all."
     on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
@@ -415,7 +422,7 @@ def look_and_encode(
         nonlocal seen, last
         if seen: store.add([marks[i] for i, _, _ in seen], [s for _, s, _ in seen], [b for _, _, b in seen])
         seen, last = [], time.monotonic()
-    with Decoders(photos, side, n_workers) as decoders, Workers(cpu_count() if on_cpu else 1) as w, progress(desc='reading and embedding', total=len(photos), initial=len(photos) - len(rows), unit=' images') as bar:
+    with Decoders(photos, side, n_workers, sharp) as decoders, Workers(cpu_count() if on_cpu else 1) as w, progress(desc='reading and embedding', total=len(photos), initial=len(photos) - len(rows), unit=' images') as bar:
         try:
             for block, x in w.map(encode_batch, batches(decoders.map(rows[s] for s in blocks(len(rows), BLOCK))), encoder, size):
                 readable = iter(x)
@@ -430,7 +437,7 @@ def encoder_for(
     photos: Photos, # the images
     encoder: Any, # a name, an encoder, a network or a function
     size: int | None, # pixels a side that it is given
-    **kwargs: Any, # weights, device
+    **kwargs: Any, # weights, device, precision
 ) -> tuple[Any, int]: # the encoder, and pixels a side
     "The encoder, and how large it wants its images: what was asked for, its own size, or a usual one."
     from torch import nn
@@ -447,16 +454,18 @@ def scan(
     size: int | None = None, # pixels a side that the encoder is given
     weights: str | Path | None = None, # a file of weights
     n_workers: int | None = None, # processes that decode; as many as there are CPUs if not given
+    precision: str = 'float32', # or bfloat16, for networks: faster, and less exact
+    sharp: bool = False, # measure how sharp each image is, too
 ) -> Scanned:
     "Look at all images once, and embed them. Goes on where an interrupted run was; fails only if nothing can be read."
     photos = open_photos(photos)
-    enc, side = encoder_for(photos, encoder, size, weights=weights, device=device)
-    config = {'encoder': enc.config or {'encoder': enc.name}, 'side': side, 'max_pixels': max_pixels(), 'version': VERSION}
+    enc, side = encoder_for(photos, encoder, size, weights=weights, device=device, precision=precision)
+    config = {'encoder': enc.config or {'encoder': enc.name}, 'side': side, 'sharp': sharp, 'max_pixels': max_pixels(), 'version': VERSION}
     marks = [i.to_bytes(16, 'big') for i in range(len(photos))] if photos.fingerprints is None else [bytes(f) for f in photos.fingerprints]
     own = None if cache and enc.config and photos.fingerprints is not None else tempfile.TemporaryDirectory(prefix='semdedup-')
     store = Store(own.name if own else (cache_dir()/'scans' if cache is True else Path(str(cache)))/f'{enc.name}-{digest(photos.source, config)}')
     missing = np.flatnonzero(find(marks, store.read(), sound=True) < 0)
-    if len(missing): look_and_encode(photos, missing, marks, enc, side, store, n_workers)
+    if len(missing): look_and_encode(photos, missing, marks, enc, side, store, n_workers, sharp)
     kept = store.read()
     at = find(marks, kept, sound=True)
     at = np.where(at < 0, find(marks, kept, sound=False), at)

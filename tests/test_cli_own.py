@@ -54,6 +54,13 @@ def test_lists_are_for_pipes(folder):
     t = manifest(folder/'out')
     assert [os.path.relpath(p, folder/'photos').replace(os.sep, '/') for p in out.splitlines()] == t['id'][t['kept']].tolist() and all((folder/p).exists() for p in out.splitlines())
 
+@pytest.mark.parametrize('verb, table', [(['dedup', 'photos', '--eps', '.05'], 'manifest'), (['leaks', 'photos/a', 'photos/b', '--eps', '.05'], 'leaks'), (['prune', 'photos', '--n-clusters', '2'], 'manifest')])
+def test_a_network_in_sixteen_bits(folder, verb, table):
+    for precision in 'float32', 'bfloat16': run(folder, *verb, '--encoder', 'efficientnet-lite0', '--precision', precision, '--out', precision)
+    exact, short = [manifest(folder/p, table) for p in ('float32', 'bfloat16')]
+    column = 'similarity' if verb[0] == 'prune' else 'duplicate_similarity'
+    assert not np.array_equal(exact[column], short[column], equal_nan=True) and len(exact) == len(short)
+
 @pytest.mark.parametrize('flag', ['--copy', '--link', '--symlink'])
 def test_a_folder_of_what_stays_and_csv(folder, flag):
     for _ in range(2): run(folder, 'dedup', 'photos', '--eps', '.5', flag, '--csv', '--out', 'out')
@@ -115,7 +122,8 @@ def test_a_sweep_on_labelled_photographs(folder):
     ('dedup nowhere', 'nowhere'), ('dedup photos --keep bigest', "Did you mean 'largest'?"), ('dedup photos --eps 3', 'eps is 3'), ('dedup photos --eps .1 --target 50%', 'give one of them'),
     ('dedup photos --target lots', "target is 'lots'"), ('dedup photos --target 200%', "target is '200%'"), ('dedup photos --target 0', 'target is 0'), ('dedup photos --copy --link', 'Choose one'),
     ('dedup photos --encoder copied', "Did you mean 'copies'?"), ('dedup photos --rule covers', "Did you mean 'cover'?"), ('dedup photos --out photos/new', 'lies in photos'), ('dedup photos --out photos', 'lies in photos'),
-    ('dedup photos --labels cats', 'labels'), ('dedup photos --eps abc', '--eps cannot be read: it must be a number'), ('dedup photos --n-clusters 99', 'n_clusters is 99'), ('dedup', "Missing argument 'PATH'"),
+    ('dedup photos --labels cats', 'labels'), ('dedup photos --weights x.pth', "'copies' takes no weights"), ('leaks photos photos --precision bfloat16', 'computes in float32 only'), ('prune photos --precision half', "Unknown precision 'half'"),
+    ('dedup photos --eps abc', '--eps cannot be read: it must be a number'), ('dedup photos --n-clusters 99', 'n_clusters is 99'), ('dedup', "Missing argument 'PATH'"),
     ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'), ('leaks digits:train digits:tset', 'tset'), ('leaks photos photos --eps -1', 'eps is -1'),
     ('prune photos --ratio 0', 'ratio is 0'), ('prune photos --ratio 101', 'ratio is 101'), ('prune photos --rank-type cosim', "Did you mean 'cossim'?"), ('prune photos --ratio 5 --floor 50% --encoder pixels --n-clusters 2', 'are kept'),
     ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'), ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', '--ratio cannot be read: it must be a number'),
