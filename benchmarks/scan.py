@@ -5,8 +5,9 @@
 
 The loop is what one writes without thinking: ImageFolder, Resize, batches of 64, no processes or as many as there are CPUs (the better
 of the two counts), and the encoder on each batch, with as many threads as torch takes by itself. It does nothing else. `scan` also
-measures sharpness, digests bytes and pixels, makes thumbnails, and writes everything to disk. All take turns, round after round; the
-fastest round counts. `CPU ms` is what all processes together used for an image: it tells more than the clock where others work too.
+digests bytes and pixels, makes thumbnails, and writes everything to disk. All take turns, round after round; the fastest round counts.
+`bfloat16` is the same network with half as many bits (`precision='bfloat16'`), and resnet18 has weights drawn at random: it is its
+speed that counts. `CPU ms` is what all processes together used for an image: it tells more than the clock where others work too.
 
 The photographs are made up, and are JPEGs of three sizes. Writes scan.json beside this file; `--quick` takes a tenth of all sizes, and
 writes only where `--out` says.
@@ -17,11 +18,11 @@ import numpy as np
 from dedup import machine, markdown, short
 from PIL import Image
 from semdedup.core import Workers, atomic_write, cpu_count
-from semdedup.embeddings import get_encoder
+from semdedup.embeddings import IMAGENET_INPUT, TorchEncoder, get_encoder
 from semdedup.scanning import scan
 
 SETS = {'small': (64, 64, 3000), 'medium': (500, 375, 600), 'large': (2400, 1800, 100)} # width, height, how many
-ENCODERS = {'copies': None, 'efficientnet-lite0': 64} # name → pixels a side, or its own
+ENCODERS = {'copies': None, 'efficientnet-lite0': 64, 'resnet18': 64} # name → pixels a side, or its own
 
 # The photographs
 
@@ -42,7 +43,15 @@ def folder_of(root: Path, name: str, n: int, width: int, height: int) -> Path:
 
 # The methods
 
-def make(name: str, side: int | None): return get_encoder(name, side or 32, size=side, device='cpu')
+def make(name: str, side: int | None, precision: str = 'float32'):
+    "The encoder."
+    if name == 'resnet18':
+        import torch
+        from torchvision.models import resnet18
+        torch.manual_seed(0)
+        name = TorchEncoder('resnet18', resnet18(weights=None), side, device='cpu', **IMAGENET_INPUT)
+        return get_encoder(name, side, precision)
+    return get_encoder(name, side or 32, precision, size=side, device='cpu')
 
 def plain(folder: Path, encoder, n_workers: int) -> int:
     "The plain loop; returns how many images it saw."
@@ -70,9 +79,10 @@ def speed(root: Path, part: int, rounds: int) -> list[dict]:
     for size, (width, height, n) in SETS.items():
         folder = folder_of(root, size, max(40, n // part), width, height)
         for name, side in ENCODERS.items():
-            encoder, cache = make(name, side), root/'cache'
+            encoder, shorter, cache = make(name, side), make(name, side, 'bfloat16') if side else None, root/'cache'
             methods = {'plain loop': lambda: plain(folder, encoder, 0), f'plain loop, {cpu_count()} processes': lambda: plain(folder, encoder, cpu_count()),
                        'scan': lambda: len(scan(folder, encoder, cache=False).table)}
+            if side: methods['scan, bfloat16'] = lambda: len(scan(folder, shorter, cache=False).table)
             seen = {m: [] for m in methods}
             for _ in range(rounds):
                 for m, f in methods.items(): seen[m].append(measured(f))

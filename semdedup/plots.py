@@ -61,7 +61,7 @@ def plot_bands(
     fig.legend(handles=handles, frameon=False, fontsize=8, loc='outside upper right', ncols=2)
     return fig
 
-# %% ../nbs/07_plots.ipynb #4cd6e7b5
+# %% ../nbs/07_plots.ipynb #ef1ff0d4
 def plot_centroid_similarity(
     table: pd.DataFrame, # space, similarity (left edge of a bin), width, share (of images)
 ) -> Figure:
@@ -72,6 +72,7 @@ def plot_centroid_similarity(
     ax.set(xlabel='cosine similarity to the centroid of the cluster', ylabel='images (%)', ylim=(0, None)); ax.legend(frameon=False)
     return fig
 
+# %% ../nbs/07_plots.ipynb #021b6406
 def printable(
     text: str, # a name that comes from data
 ) -> str:
@@ -93,7 +94,7 @@ def plot_cluster_classes(
         ax.set_xticks(np.arange(len(classes)) + .5, [printable(c) for c in classes], rotation=60, ha='right', parse_math=False)
     return fig
 
-# %% ../nbs/07_plots.ipynb #95ef2f3c
+# %% ../nbs/07_plots.ipynb #b2c33a01
 def colour_of(
     selection: str, # its name
 ) -> str:
@@ -124,6 +125,7 @@ def plot_accuracy(
     fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='outside right center')
     return fig
 
+# %% ../nbs/07_plots.ipynb #1500927f
 def plot_gain(
     table: pd.DataFrame, # regime, selection, ratio, gain, gain_ci95: accuracy minus that of random subsets of the same size
 ) -> Figure:
@@ -145,6 +147,7 @@ def plot_gain(
     fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='outside upper right', ncols=len(regimes))
     return fig
 
+# %% ../nbs/07_plots.ipynb #a34a3b9d
 def plot_sweep(
     table: pd.DataFrame, # n_clusters, ratio, gain, gain_ci95
 ) -> Figure:
@@ -156,6 +159,7 @@ def plot_sweep(
     ax.set(xscale='log', xlabel='clusters', ylabel='points against random'); ax.set_xticks(ks, ks); ax.minorticks_off(); ax.legend(frameon=False)
     return fig
 
+# %% ../nbs/07_plots.ipynb #5affd38e
 def plot_lines(
     table: pd.DataFrame, # dataset, line, ratio, gain, gain_ci95
     names: dict[str, str], # line → what the legend says, in order
@@ -176,6 +180,7 @@ def plot_lines(
     fig.legend(shown.values(), shown.keys(), frameon=False, fontsize=8, loc='outside right center')
     return fig
 
+# %% ../nbs/07_plots.ipynb #18d68942
 def plot_seconds(
     table: pd.DataFrame, # regime, selection, ratio, seconds
 ) -> Figure:
@@ -186,6 +191,7 @@ def plot_seconds(
     ax.set(xlabel='images kept (%)', ylabel='seconds a training', ylim=(0, None)); ax.legend(frameon=False)
     return fig
 
+# %% ../nbs/07_plots.ipynb #4a1137ba
 def plot_curves(
     table: pd.DataFrame, # selection, ratio, step, accuracy, ci95
 ) -> Figure:

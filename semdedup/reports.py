@@ -72,7 +72,7 @@ class Config:
     @property
     def recipe(self) -> Recipe: return Recipe(self.model, self.epochs, precision=self.precision)
 
-# %% ../nbs/08_reports.ipynb #33a92acc
+# %% ../nbs/08_reports.ipynb #5eb14c4d
 def same_config(
     mine: dict[str, Any], # what is asked now
     theirs: dict[str, Any], # what the folder was made with
@@ -95,6 +95,7 @@ def claim_folder(
         with atomic_write(out/'config.json') as tmp: tmp.write_text(json.dumps(plain, indent=1))
     return out
 
+# %% ../nbs/08_reports.ipynb #7e62edc8
 class State:
     "What has been done in a folder: `.state/NAME` holds a digest of what it was done with."
     def __init__(self, out: Path): self.folder = make_folder(out/'.state')
@@ -102,7 +103,7 @@ class State:
     def finish(self, name: str, key: str) -> None:
         with atomic_write(self.folder/name) as tmp: tmp.write_text(key)
 
-# %% ../nbs/08_reports.ipynb #3c687c7c
+# %% ../nbs/08_reports.ipynb #8092a8c1
 @dataclass(frozen=True)
 class Part:
     "Some selections, at some ratios."
@@ -112,6 +113,7 @@ class Part:
     regimes: tuple[str, ...] = ('epochs',)
     n_clusters: int = 20
 
+# %% ../nbs/08_reports.ipynb #065a7133
 def original_names(config: Config) -> tuple[str, ...]: # rank and prune types, chance inside clusters last
     "The original's selections."
     return tuple(f'{r}-{p}' for r in sorted(config.rank_types) for p in config.prune_types)
@@ -123,6 +125,7 @@ def original_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     yield Part(('random', *names, 'semdedup'), config.ratios, last, config.regimes, k)
     for e in config.encoders[:-1]: yield Part((*(n for n in names if not n.startswith('random')), 'semdedup'), config.ratios, e, config.regimes[:1], k)
 
+# %% ../nbs/08_reports.ipynb #44f924ca
 def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
     "Ours beside chance first, then the original's, the literature's, and a sweep over the number of clusters."
     last, k, main = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels')
@@ -145,6 +148,7 @@ def best_original(
     if t.empty: return None
     return t.groupby(['selection', 'encoder']).val_accuracy.mean().idxmax()
 
+# %% ../nbs/08_reports.ipynb #b31f1c60
 def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
     "For data with planted copies: deduplication in every space beside chance, at half and a quarter more and less."
     last, k, ratios = config.encoders[-1], config.n_clusters, (.25, .5, .75)
@@ -178,7 +182,7 @@ def plan(
     texts = ['encoder', 'rank_type', 'prune_type', 'rule']
     return table.assign(**table[texts].astype(object).where(table[texts].notna(), None)) # None, as it comes back from a file, not NaN
 
-# %% ../nbs/08_reports.ipynb #13cd4489
+# %% ../nbs/08_reports.ipynb #3bd560aa
 def read_results(
     path: Path, # results.parquet, or curves.parquet
     columns: list[str] = COLUMNS, # that it must have
@@ -213,6 +217,7 @@ def copies_found(
     rightly = np.isin(index[gone], index[keep]).sum()
     return float(rightly / gone.sum()), float(rightly / n_copies)
 
+# %% ../nbs/08_reports.ipynb #57099745
 class Grid:
     "A grid in the making: the results that are there, and how to get those that are not."
     def __init__(self,
@@ -281,6 +286,7 @@ class Grid:
         self.curves = pd.concat([self.curves, new], ignore_index=True) if len(self.curves) else new
         write_results(self.curves, self.out/'curves.parquet')
 
+# %% ../nbs/08_reports.ipynb #702b8c60
 def train_grid(
     images: Images, # the data set, with its validation split
     spaces: dict[str, np.ndarray], # embeddings by encoder
@@ -362,7 +368,7 @@ def answer(
             f'a random {what} costs {with_interval(chance.cost, chance.cost_ci95)}. '
             f'The difference, {with_interval(best.gain, best.gain_ci95)}, is {verdict}.')
 
-# %% ../nbs/08_reports.ipynb #dc9f2dff
+# %% ../nbs/08_reports.ipynb #235ab49e
 def crossing(
     ratios: np.ndarray, # (r,) fractions kept, descending, the first one 1
     cost: np.ndarray, # (..., r) points lost at each, the first one 0
@@ -377,6 +383,7 @@ def crossing(
     part = np.where(at < len(ratios), (within - pick(low)) / np.where(rise > 0, rise, 1), 1)
     return 1 - (ratios[low] + (ratios[high] - ratios[low]) * part)
 
+# %% ../nbs/08_reports.ipynb #63e7fdda
 def removable(
     results: pd.DataFrame, # a row a run
     within: Sequence[float] = (.5, .1), # points of accuracy that may be lost

@@ -68,7 +68,7 @@ def principal(
     y[np.abs(y).max(1) < 1e-12, 0] = 1 # a row at the mean of all has no direction: it is given one
     return y / np.linalg.norm(y, axis=1, keepdims=True)
 
-# %% ../nbs/06a_selections.ipynb #cdd3df63
+# %% ../nbs/06a_selections.ipynb #6a562671
 def top(
     scores: np.ndarray, # (n,) numbers
     m: int, # how many
@@ -76,6 +76,7 @@ def top(
     "Rows of the `m` largest scores; the smaller index first on ties."
     return np.sort(np.argsort(-scores, kind='stable')[:m])
 
+# %% ../nbs/06a_selections.ipynb #38199b3f
 def random_subset(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Uniform, without replacement."
     return np.sort(rng.permutation(len(pool))[:m])
@@ -99,6 +100,7 @@ def moderate_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     return nearest_to_median(np.einsum('ij,ij->i', pool.x, means[y]), y, m)
 
+# %% ../nbs/06a_selections.ipynb #191096a1
 def nearest_to_median(
     similarity: np.ndarray, # (n,) to the centre of the own group
     group: np.ndarray, # (n,) int64
@@ -117,7 +119,7 @@ def by_group(
     sizes = np.bincount(group)
     return np.sort(np.concatenate([choose(np.flatnonzero(group == g), q) for g, q in enumerate(apportion(m, sizes)) if q]))
 
-# %% ../nbs/06a_selections.ipynb #8f2031e8
+# %% ../nbs/06a_selections.ipynb #61b795a8
 def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Always the image that is farthest from those kept (Sener & Savarese 2018, greedy)."
     x, kept = pool.short, np.empty(m, np.int64)
@@ -128,6 +130,7 @@ def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
         kept[i] = nearest.argmin()
     return np.sort(kept)
 
+# %% ../nbs/06a_selections.ipynb #9477e170
 def facility_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Inside each cluster, greedily, the image that adds most to the sum of similarities to the nearest kept one, among candidates drawn at random (stochastic greedy, Mirzasoleiman et al., arXiv 1409.7938)."
     return by_group(pool.groups.labels, m, lambda rows, q: rows[stochastic_greedy(pool.short[rows], q, rng)])
@@ -150,6 +153,7 @@ def stochastic_greedy(
         order[p], order[left - 1] = order[left - 1], order[p]
     return np.sort(kept)
 
+# %% ../nbs/06a_selections.ipynb #417de690
 def medoids(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "k-means with `m` clusters, and of each the image nearest to its centroid."
     return medoids_of(pool.short, m, int(rng.integers(2**31)))
@@ -165,13 +169,14 @@ def medoids_of(
     rank = np.empty(len(x), np.int64); rank[order] = np.arange(len(x)) - np.repeat(np.cumsum(groups.sizes) - groups.sizes, groups.sizes)
     return np.sort(np.lexsort((-groups.similarity, rank))[:m])
 
-# %% ../nbs/06a_selections.ipynb #4ac46335
+# %% ../nbs/06a_selections.ipynb #c6bb4ed4
 def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "SemDeDup down to three quarters, k-means again, then the least similar to their centroid (Tirumala et al. 2023)."
     n = len(pool)
     first = deduplicate(pool.x, rule='semdedup', groups=pool.groups, target=max(m, total_of(.75, n))).keep
     return first[top(-kmeans(pool.x[first], min(pool.n_clusters, len(first)), seed=pool.seed).similarity, m)]
 
+# %% ../nbs/06a_selections.ipynb #71b6b3bd
 def d2(pool: Pool, m: int, rng: np.random.Generator, k: int = 10, gamma: float = 1.) -> np.ndarray:
     "Message passing on the graph of `k` nearest neighbours, then greedy picking that discounts the neighbours of what is picked (Maharana et al. 2023)."
     neighbours, similarity = nearest_neighbours(pool.short, k)
@@ -197,6 +202,7 @@ def nearest_neighbours(
     with Workers() as w: near, similarity = zip(*w.map(nearest_rows, blocks(len(x), 512), x, x, min(k, len(x) - 1), True))
     return np.concatenate(near), np.concatenate(similarity)
 
+# %% ../nbs/06a_selections.ipynb #28e2d135
 def coverage_centric(
     score: np.ndarray, # (n,) difficulty
     m: int, # how many
@@ -213,7 +219,7 @@ def coverage_centric(
     shares = equal_shares(m, np.bincount(stratum, minlength=n_strata))
     return np.sort(rows[np.concatenate([rng.permutation(np.flatnonzero(stratum == b))[:q] for b, q in enumerate(shares)])])
 
-# %% ../nbs/06a_selections.ipynb #f752f3c9
+# %% ../nbs/06a_selections.ipynb #9d8a4d17
 def distinct_images(
     images: np.ndarray, # (n, 1 or 3, h, w) uint8
     x: np.ndarray, # (n, d) float32 rows of the encoder `copies`
@@ -235,6 +241,7 @@ def distinct_images(
         if left.mean() > .99: break
     return stays, certain
 
+# %% ../nbs/06a_selections.ipynb #685017c1
 def distinct(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Without labels, from the pictures: one of each group of verified copies, and of those the ones that stand for many."
     stays, certain = pool.distinct
@@ -242,7 +249,7 @@ def distinct(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     gone = np.flatnonzero(certain)
     return np.r_[stays, gone[np.argsort(certain[gone], kind='stable')][:m - len(stays)]]
 
-# %% ../nbs/06a_selections.ipynb #21ca0efc
+# %% ../nbs/06a_selections.ipynb #7dd8764a
 def difficulty(
     images: Images, # whose training split is to be judged
     recipe: Recipe = Recipe(), # of a full training
@@ -264,6 +271,7 @@ def difficulty(
     with threads(1): train_stack(data, {}, [np.arange(n)], [seed], len(images.classes), short, on_step=on_step) # more threads wait for each other where others compute too
     return pd.DataFrame({'el2n': (length / (short.epochs - 1)).numpy(), 'forgetting': events.numpy(), 'wrong': (~right).numpy()})
 
+# %% ../nbs/06a_selections.ipynb #1ac44610
 def el2n(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "The hardest by EL2N (Paul et al. 2021)."
     return top(pool.difficulty.el2n.to_numpy(), m)

@@ -25,13 +25,14 @@ __all__ = ['MODELS', 'REGIMES', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 
            'stacks', 'train', 'shared_out', 'one_thread_each', 'interval', 'difference', 'paired_p', 'holm', 'Scores',
            'evaluate']
 
-# %% ../nbs/06_training.ipynb #c046aa69
+# %% ../nbs/06_training.ipynb #fddd4610
 class Model(Protocol):
     "What the trainer needs of a model."
     at_once: int # replicas that a CPU trains together
     def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]: ...
     def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor: ...
 
+# %% ../nbs/06_training.ipynb #c6c92562
 def layer(
     shape: tuple[int, ...], # of the weight
     fan_in: int, # inputs of a unit
@@ -43,6 +44,7 @@ def layer(
     draw = lambda s: torch.stack([torch.empty(s).uniform_(-bound, bound, generator=g) for g in generators])
     return [draw(shape), draw((n_bias,))]
 
+# %% ../nbs/06_training.ipynb #cf401c1b
 class MLP:
     "The original's multilayer perceptron for 28 × 28 images: 784-128-64-10, ReLU."
     hidden, at_once = (128, 64), 13
@@ -121,7 +123,7 @@ def scale_of(
     mean, std = (torch.tensor(o, dtype=torch.float32).view(-1, 1, 1) for o in (mean, np.maximum(std, 1e-6)))
     return mean, std
 
-# %% ../nbs/06_training.ipynb #b5ec090f
+# %% ../nbs/06_training.ipynb #f7da0e1f
 @dataclass(frozen=True)
 class Recipe:
     "How models are trained."
@@ -136,6 +138,7 @@ class Recipe:
         check_range('lr', self.lr, 1e-9, 10)
     def steps(self, n: int) -> int: return self.epochs * -(-n // self.batch_size) # of a training on n images
 
+# %% ../nbs/06_training.ipynb #5e39ee62
 @contextmanager
 def threads(
     n: int, # how many
@@ -146,6 +149,7 @@ def threads(
     try: yield
     finally: torch.set_num_threads(before)
 
+# %% ../nbs/06_training.ipynb #7887ba59
 @torch.no_grad()
 def accuracy(
     model: Model, params: list[torch.Tensor], data: Batches, # R replicas, and the images to classify
@@ -159,6 +163,7 @@ def accuracy(
         right = right + torch.where(logits.isfinite().all(2), (logits.argmax(2) == y).float(), math.nan).sum(1)
     return (100 * right / len(data)).cpu().numpy()
 
+# %% ../nbs/06_training.ipynb #84ba11a1
 @torch.no_grad()
 def errors(
     logits: torch.Tensor, # (R, b, classes)
@@ -197,6 +202,7 @@ def gradients(
     (F.cross_entropy(logits.float().flatten(0, 1), y.flatten(), reduction='sum') / y.shape[1]).backward()
     return errors(logits, y)
 
+# %% ../nbs/06_training.ipynb #8017817c
 def train_stack(
     train: Batches, # all training images
     evaluations: dict[str, Batches], # what to measure accuracy on: test, then val; the last one also on the way; {} for nothing
@@ -226,7 +232,7 @@ def train_stack(
         if step + 1 in marks: curve.append(pd.DataFrame({'replica': range(len(seeds)), 'step': step + 1, 'accuracy': accuracy(model, params, list(evaluations.values())[-1])}))
     return {k: accuracy(model, params, d) for k, d in evaluations.items()}, pd.concat(curve) if curve else pd.DataFrame()
 
-# %% ../nbs/06_training.ipynb #3495c6c6
+# %% ../nbs/06_training.ipynb #df33e97f
 REGIMES = ('epochs', 'steps')
 
 @dataclass
@@ -248,6 +254,7 @@ def check_training(
 class Stopped(Exception):
     "Raised in a training that is not wanted any more."
 
+# %% ../nbs/06_training.ipynb #3885b558
 def stacks(
     runs: Sequence[Run], # what is to be trained
     steps: Sequence[int], # steps of each
@@ -258,6 +265,7 @@ def stacks(
     for i, r in enumerate(runs): alike.setdefault((steps[i], len(r.subset)), []).append(i)
     return [p for key in sorted(alike, reverse=True) for p in np.array_split(alike[key], -(-len(alike[key]) // at_once))]
 
+# %% ../nbs/06_training.ipynb #e61ad166
 def train(
     images: Images, # the whole data set
     runs: Sequence[Run], # what to train
@@ -309,6 +317,7 @@ def train(
     if table.accuracy.isna().any(): warnings.warn(f'{int(table.accuracy.isna().sum())} of {len(table)} trainings diverged (their accuracy is NaN): a smaller learning rate may help.')
     return table
 
+# %% ../nbs/06_training.ipynb #28a78543
 def shared_out(
     alike: list[list[int]], # for each replica, the runs that it stands for
     result: pd.DataFrame, # a row a replica
@@ -319,6 +328,7 @@ def shared_out(
     if len(curve): curve = pd.concat([curve[curve.replica == r].assign(replica=i) for i, r in enumerate(of)])
     return runs, result.iloc[of].set_index(runs), curve
 
+# %% ../nbs/06_training.ipynb #c7b5017a
 @contextmanager
 def one_thread_each(
     wanted: bool, # or all threads that are free, one stack after the other
@@ -329,7 +339,7 @@ def one_thread_each(
     else:
         with threads(free_cpus()): yield map
 
-# %% ../nbs/06_training.ipynb #2094b3bf
+# %% ../nbs/06_training.ipynb #624ea344
 def interval(
     values: Sequence[float], # independent measurements
     level: float = .95, # of confidence
@@ -358,6 +368,7 @@ def paired_p(
     if d.std() == 0: return float(d.iloc[0] == 0)
     return float(ttest_1samp(d, 0).pvalue)
 
+# %% ../nbs/06_training.ipynb #2082f69b
 def holm(
     p: Sequence[float], # p-values of several comparisons; NaN for none
 ) -> np.ndarray: # p-values, so corrected that .05 is the chance of any false alarm among all of them
