@@ -125,7 +125,7 @@ def original_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     yield Part(('random', *names, 'semdedup'), config.ratios, last, config.regimes, k)
     for e in config.encoders[:-1]: yield Part((*(n for n in names if not n.startswith('random')), 'semdedup'), config.ratios, e, config.regimes[:1], k)
 
-# %% ../nbs/08_reports.ipynb #44f924ca
+# %% ../nbs/08_reports.ipynb #99e8258f
 def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
     "Ours beside chance first, then the original's, the literature's, and a sweep over the number of clusters."
     last, k, main = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels')
@@ -135,7 +135,7 @@ def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     for e in reversed(config.encoders):
         names = (n for n in original_names(config) if e == last or not n.startswith('random'))
         yield Part((*names, 'semdedup', 'cover'), (.1, .25, .5), e, n_clusters=k)
-    yield Part(tuple(m for m in METHODS if m not in (*main, 'facility-location')), (.1, .25), last, n_clusters=k) # facility location is what `ours` does
+    yield Part(tuple(m for m in METHODS if m not in (*main, 'facility-location', 'originals')), (.1, .25), last, n_clusters=k) # facility location is what `ours` does
     best = best_original(results())
     if best:
         for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25, .5), best[1], n_clusters=n)
@@ -148,7 +148,7 @@ def best_original(
     if t.empty: return None
     return t.groupby(['selection', 'encoder']).val_accuracy.mean().idxmax()
 
-# %% ../nbs/08_reports.ipynb #b31f1c60
+# %% ../nbs/08_reports.ipynb #ec848cd2
 def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
     "For data with planted copies: deduplication in every space beside chance, at half and a quarter more and less."
     last, k, ratios = config.encoders[-1], config.n_clusters, (.25, .5, .75)
@@ -156,11 +156,11 @@ def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterato
     yield Part(('random', 'ours', 'ours-labels'), ratios, last, n_clusters=k)
     for e in reversed(config.encoders): yield Part(('semdedup', 'semdedup-across'), ratios, e, n_clusters=k)
     for e in reversed(config.encoders): yield Part(('cover', 'cover-across'), ratios, e, n_clusters=k)
-    yield Part(('distinct',), ratios, last, n_clusters=k)
+    yield Part(('originals', 'distinct'), ratios, last, n_clusters=k)
 
 GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]] = {'original': original_grid, 'evidence': evidence_grid, 'planted': planted_grid}
 
-# %% ../nbs/08_reports.ipynb #fe084848
+# %% ../nbs/08_reports.ipynb #91efd348
 KEY = ['dataset', 'selection', 'encoder', 'n_clusters', 'rank_type', 'prune_type', 'rule', 'ratio', 'model', 'epochs', 'regime', 'seed'] # what makes a run the same run
 CURVE_KEY = ['selection', 'encoder', 'ratio', 'seed'] # what tells curves apart: they are drawn with equal steps only
 COLUMNS = [*KEY, 'eps', 'n_train', 'n_classes', 'steps', 'accuracy', 'val_accuracy', 'train_seconds', 'select_seconds', 'precision', 'recall', 'selection_hash'] # of results.parquet
@@ -175,7 +175,7 @@ def plan(
         for ratio in part.ratios:
             for name in part.selections:
                 rank_type, prune_type = rank_and_prune(name) or (None, None)
-                blind = name == 'full' or name in METHODS and METHODS[name].uses in ('nothing', 'training')
+                blind = name == 'full' or name in METHODS and METHODS[name].uses in ('nothing', 'training', 'copies')
                 rows += [dict(dataset=config.dataset, selection=name, encoder=None if blind else part.encoder, n_clusters=part.n_clusters, rank_type=rank_type, prune_type=prune_type,
                               rule=(rule_of(name) or (None,))[0], ratio=ratio, model=config.model, epochs=config.epochs, regime=regime, seed=seed) for regime in part.regimes]
     table = pd.DataFrame(rows, columns=KEY)

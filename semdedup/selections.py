@@ -26,8 +26,8 @@ from .training import Batches, Recipe, scale_of, threads, train_stack
 __all__ = ['METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes', 'hard_prototypes',
            'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center', 'facility_location',
            'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours', 'coverage_centric',
-           'distinct_images', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs', 'ours', 'ours_labels', 'Method',
-           'inside_classes', 'rank_and_prune', 'selection_names', 'rule_of', 'choose']
+           'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs', 'ours', 'ours_labels',
+           'Method', 'inside_classes', 'rank_and_prune', 'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -241,7 +241,14 @@ def distinct_images(
         if left.mean() > .99: break
     return stays, certain
 
-# %% ../nbs/06a_selections.ipynb #685017c1
+# %% ../nbs/06a_selections.ipynb #67b2695a
+def originals(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+    "One image of each `index`, and then others, by chance. A yardstick: only where copies were planted is it known what is a copy."
+    index, order = pool.need('images').train.index, rng.permutation(len(pool))
+    first = np.zeros(len(order), bool)
+    first[np.unique(index[order], return_index=True)[1]] = True
+    return np.r_[order[first], order[~first]][:m]
+
 def distinct(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Without labels, from the pictures: one of each group of verified copies, and of those the ones that stand for many."
     stays, certain = pool.distinct
@@ -294,14 +301,14 @@ def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     d = pool.difficulty
     return coverage_centric(d.el2n.to_numpy(), m, rng, cut=.6 * float(d.wrong.mean()) * (1 - m / len(pool)) ** 2)
 
-# %% ../nbs/06a_selections.ipynb #d3da7fda
+# %% ../nbs/06a_selections.ipynb #690f2ac7
 @dataclass(frozen=True)
 class Method:
     "A selection by name."
     choose: Callable[[Pool, int, np.random.Generator], np.ndarray] # (pool, how many, chance) → the rows that stay
     kept: str # why an image stays
     removed: str # why one goes
-    uses: str = 'embeddings' # embeddings, labels or training
+    uses: str = 'embeddings' # nothing, embeddings, labels, training, or copies: which images are copies
 
 def inside_classes(
     choose: Callable[[Pool, int, np.random.Generator], np.ndarray], # a selection
@@ -322,6 +329,7 @@ METHODS: dict[str, Method] = {
     'facility-location': Method(facility_location, 'stands for many', 'others stand for it'),
     'medoids': Method(medoids, 'nearest to the centre of a small cluster', 'another image of its small cluster is nearer to the centre'),
     'distinct': Method(distinct, 'no copy of another that stays', 'a copy of one that stays, or others stand for it'),
+    'originals': Method(originals, 'the only one of its original that stays, or one more by chance', 'a copy of one that stays, or left out by chance', 'copies'),
     'random-labels': Method(inside_classes(random_subset), 'kept by chance in its class', 'removed by chance in its class', 'labels'),
     'moderate-labels': Method(moderate_labels, 'typical to a middling degree in its class', 'more or less typical than the middle of its class', 'labels'),
     'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class', 'another image of its small cluster is nearer to the centre', 'labels'),

@@ -7,7 +7,7 @@ def unit(x): return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.flo
 
 RNG = np.random.default_rng(0)
 POOLS = {'two': unit(RNG.normal(size=(2, 5))), 'equal': unit(np.ones((8, 5))), 'opposite': unit(np.repeat([[1, 2, 3.], [-1, -2, -3]], 4, 0)), 'twins': unit(np.repeat(RNG.normal(size=(4, 5)), 2, 0)), 'one dimension': np.ones((8, 1), np.float32), 'few': unit(RNG.normal(size=(9, 20)))}
-UNTRAINED = [n for n, m in METHODS.items() if m.uses != 'training' and n != 'distinct']
+UNTRAINED = [n for n, m in METHODS.items() if m.uses not in ('training', 'copies') and n != 'distinct']
 
 @pytest.mark.filterwarnings('ignore:.*clusters are used', 'ignore:invalid value')
 @pytest.mark.parametrize('name', UNTRAINED)
