@@ -630,3 +630,10 @@ def test_shares_are_whole_and_add_up():
     assert systematic(np.zeros(10), 2, None).tolist() == [2, 7] and systematic(np.zeros(3), 0, None).tolist() == [] == stratified(np.zeros(0), 0, None).tolist()
     labels = np.array([0] * 5 + [1] * 2)
     assert class_floors(labels, .5).tolist() == [3, 1] and class_floors(labels, 4).tolist() == [4, 2] and class_floors(labels, 1).tolist() == [1, 1]
+
+@pytest.mark.parametrize('second, floor, stay, guarded', [([3, 9], 1, [0, 1, 2, 3], []), ([8, 9], 1, [0, 1, 2, 8], [8]), ([8, 9], 2, [0, 1, 8, 9], [8, 9])], ids=['reached by itself', 'guarded', 'floors are all that stays'])
+def test_a_class_that_reaches_its_floor_by_itself_is_not_guarded(second, floor, stay, guarded):
+    "Ten images in the order of their scores, of which four stay; two are of the second class."
+    groups, labels = Clusters(np.zeros(10, int), np.ones((1, 2), np.float32), np.linspace(1, 0, 10, dtype=np.float32)), np.isin(np.arange(10), second).astype(int)
+    t = prune(groups, np.arange(10)[::-1], .4, 'common', labels=labels, floor=floor).table
+    assert np.flatnonzero(t.kept).tolist() == stay and np.flatnonzero(t.reason == 'its class would fall below the floor').tolist() == guarded

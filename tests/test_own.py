@@ -203,6 +203,41 @@ def test_images_without_files_are_written(tmp_path, tiles):
     assert len(files(to)) == 4 and {n.split('/')[0] for n in files(to)} == {'0', '1'} and all(np.asarray(Image.open(to/n)).shape == (200, 200, 3) for n in files(to))
     with pytest.raises(UserError, match='no files to link to'): f.write_folder(tmp_path/'links', 'link')
 
+@pytest.fixture
+def few(tmp_path, tiles):
+    "Five small pictures, all of which stay."
+    (tmp_path/'few').mkdir()
+    for n, im in enumerate(tiles[:5]): im.resize((40, 40)).save(tmp_path/'few'/f'{n}.png')
+    return dedup(tmp_path/'few', eps=0, cache=False)
+
+def test_a_name_that_is_taken_is_never_overwritten(tmp_path, tiles):
+    "Images without files of their own."
+    f = dedup(np.stack([np.asarray(t.resize((40, 40))) for t in tiles[:3]]), eps=0, cache=False)
+    names = files(f.write_folder(tmp_path/'new'))
+    (tmp_path/'new'/names[1]).write_bytes(b'mine')
+    with pytest.raises(UserError, match=f'{names[1]} is there already, and is something else'): f.write_folder(tmp_path/'new')
+    assert (tmp_path/'new'/names[1]).read_bytes() == b'mine'
+
+@pytest.mark.parametrize('how, function', [('copy', 'shutil.copy2'), ('link', 'os.link'), ('symlink', 'os.symlink')])
+def test_a_full_disk_is_said_and_the_same_again_goes_on(few, tmp_path, monkeypatch, how, function):
+    import errno
+    module, name = function.split('.')
+    real, calls = getattr({'os': os, 'shutil': shutil}[module], name), []
+    def full(source, target, **kwargs):
+        calls.append(target)
+        if len(calls) == 3: raise OSError(errno.ENOSPC, 'No space left on device')
+        return real(source, target, **kwargs)
+    with monkeypatch.context() as m, pytest.raises(UserError, match='Cannot write .*the disk is full: free some space'):
+        m.setattr(function, full); few.write_folder(tmp_path/'new', how)
+    assert len(files(tmp_path/'new')) == 2
+    assert files(few.write_folder(tmp_path/'new', how)) == [f'{n}.png' for n in range(5)]
+
+def test_two_images_with_one_name_are_refused(few, tmp_path):
+    "As of files on several drives, which no folder holds."
+    few.photos.folder = None; few.photos.ids[:2] = '../a.png', 'a.png'
+    with pytest.raises(UserError, match="2 images would have the name 'a.png'"): few.write_folder(tmp_path/'new')
+    assert not (tmp_path/'new').exists()
+
 # Leaks
 
 def test_leaks(tmp_path, album, tiles):
@@ -224,6 +259,16 @@ def test_leaks(tmp_path, album, tiles):
 def test_leaks_by_embedding(album):
     found = leaks(album, album, eps=.001, encoder='pixels')
     assert found.table['leak'].sum() == 57 and not found.config['verified']
+
+def test_embeddings_that_depend_on_the_size_of_images_cannot_be_compared(tmp_path):
+    import torch
+    for name, side in ('train', 40), ('test', 70):
+        (tmp_path/name).mkdir()
+        for i in range(3): Image.effect_noise((side, side), 50 + i).save(tmp_path/name/f'{i}.png')
+    with pytest.raises(UserError, match='embeddings of [0-9]+ numbers, test images of [0-9]+: give an encoder'): leaks(tmp_path/'train', tmp_path/'test', encoder=torch.nn.Flatten(), cache=False)
+    found = leaks(tmp_path/'train', tmp_path/'train', eps=.001, encoder='pixels', cache=False)
+    assert len(found) == 3 and repr(found) == 'Leaks(3 of 3 test images have a near-copy in training, eps=0.001)'
+    assert pd.read_parquet(found.to_parquet(tmp_path/'leaks.parquet'))['leak'].all()
 
 # Pruning
 
