@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy as np, pytest
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
-from semdedup import dedup, gallery, leaks
+from semdedup import UserError, dedup, gallery, leaks
 
 NAME = '<img src=x onerror=alert(1)>.png'
 ODD = [NAME, '"quoted\' & co.png', '{{ 7 * 7 }}.png', '猫 кошка.png', '</script><script>alert(2)</script>.png', 'javascript:alert(3).png']
@@ -127,6 +127,15 @@ def test_large_sets_have_small_pages(found, tmp_path, monkeypatch):
     for k in 'groups', 'doubtful', 'labels', 'clusters', 'leaks': monkeypatch.setitem(gallery.SHOWN, k, 1)
     page = Page(gallery.write_gallery(found, tmp_path/'index.html').read_text())
     assert re.search(r'1 of \d+ groups are shown; the manifest has all', page.text) and len(page.all('img')) < 40
+
+def test_thresholds_that_were_not_compared_are_no_steps(found, monkeypatch):
+    "As where there were more pairs than memory holds."
+    decide, steps = found.evidence.decide, gallery.steps_of(found)
+    def only(threshold):
+        if threshold < 1 - found.config['eps'] - 1e-9: raise UserError('There are more pairs than memory holds')
+        return decide(threshold)
+    monkeypatch.setattr(found.evidence, 'decide', only)
+    assert gallery.steps_of(found) == [s for s in steps if s[0] <= .5] and steps[-1][0] > .5
 
 # For all hands and eyes
 
