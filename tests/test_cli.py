@@ -11,12 +11,14 @@ if sys.platform == 'linux': PROCESSES.set_forkserver_preload(['semdedup.cli', 's
 def child(folder, args, env, file_size):
     "What such a process does: the console script in `folder`, with its output in files beside it."
     for fd, name in (1, 'stdout'), (2, 'stderr'): os.dup2(os.open(folder.parent/name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), fd)
-    if file_size:
-        import resource
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     os.chdir(folder); os.environ.update(env); sys.argv[:] = ['semdedup', *map(str, args)]
     from semdedup.cli import main
-    main()
+    if not file_size: return main()
+    import resource
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, before[1]))
+    try: main()
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, before)         # coverage has a file to write
 
 def command(folder, *args, env=None, file_size=None):
     "Run `semdedup ARGS` in `folder`; return exit code, standard output and standard error."

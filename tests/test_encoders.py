@@ -68,15 +68,23 @@ def test_which_encoders_have_weights():
 
 # Without a network
 
-def test_a_download_that_fails_says_what_was_tried_and_what_to_do(data_root):
-    with pytest.raises(UserError) as e: get_encoder('resnet18', 32)
-    for part in 'https://download.pytorch.org/models/resnet18', 'no network', 'weights=', str(data_root/'resnet18'), 'efficientnet-lite0', 'copies': assert part in str(e.value)
+@pytest.mark.parametrize('name', ['resnet18', 'vgg16'])
+def test_a_download_that_fails_says_what_was_tried_and_what_to_do(data_root, name):
+    with pytest.raises(UserError) as e: get_encoder(name, 32)
+    for part in f'https://download.pytorch.org/models/{name}', 'no network', 'weights=', str(data_root/name), 'efficientnet-lite0', 'copies': assert part in str(e.value)
 
 def test_a_download_of_timm_that_fails_says_the_same(monkeypatch, data_root):
     def unreachable(*args, **kwargs): raise OSError('no network')
     monkeypatch.setattr(timm, 'create_model', unreachable)
     with pytest.raises(UserError) as e: get_encoder('dino', 32)
     for part in 'https://huggingface.co/timm/', 'no network', 'weights=', str(data_root/'vit_small_patch14_dinov2.lvd142m.safetensors'): assert part in str(e.value)
+
+def test_a_model_of_timm_loses_its_classifier(monkeypatch):
+    "Weights by chance, where there is no network."
+    create = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', lambda name, pretrained, **kwargs: create(name, pretrained=False, **kwargs))
+    enc = get_encoder('timm:mobilenetv3_small_050', 64)
+    assert enc(IMAGES).shape == (3, 1024) and enc.config['weights'] == 'timm mobilenetv3_small_050'
 
 def test_a_model_of_timm_that_has_no_weights_says_so():
     name = next(n for n in timm.list_models() if not timm.get_pretrained_cfg(n) or not timm.get_pretrained_cfg(n).has_weights)

@@ -385,6 +385,25 @@ def test_a_pipe_is_no_image_and_a_folder_that_cannot_be_opened_is_named(tmp_path
     assert list(photos.ids) == ['a.png'] and 'folder closed: Permission denied' in photos.skipped and ('neither file nor folder' in photos.skipped) == hasattr(os, 'mkfifo')
     with pytest.raises(UserError, match='cannot be opened'): open_photos(tmp_path/'closed')
 
+def test_a_file_whose_beginning_may_not_be_read_is_no_image(tmp_path, monkeypatch):
+    "It has no ending that says so, and nobody can look."
+    import builtins
+    write(tmp_path, {'a.png': LOSSLESS['png'], 'b': LOSSLESS['png'], 'c': LOSSLESS['png']})
+    def refuse(path, *args):
+        if str(path).endswith('c'): raise PermissionError(13, 'Permission denied')
+        return builtins.open(path, *args)
+    monkeypatch.setattr('semdedup.photos.open', refuse, raising=False)
+    assert list(open_photos(tmp_path).ids) == ['a.png', 'b']
+
+def test_files_on_several_drives_are_named_by_their_whole_paths(tmp_path, monkeypatch):
+    "As on Windows, where they have no folder in common."
+    files = [write(tmp_path, {f'{d}/a.png': LOSSLESS['png']})/d/'a.png' for d in 'CD']
+    def none(paths): raise ValueError("Paths don't have the same drive")
+    monkeypatch.setattr(os.path, 'commonpath', none)
+    photos = open_photos(files)
+    assert list(photos.ids) == list(map(str, files)) and photos.folder is None and [photos.path(i) for i in (0, 1)] == files
+    assert all(photos.read(i) == LOSSLESS['png'] for i in (0, 1))
+
 @pytest.mark.parametrize('name', ['x.tar', 'x.parquet'])
 def test_an_archive_that_is_removed_after_it_was_opened(tmp_path, name):
     if name == 'x.tar':
