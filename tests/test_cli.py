@@ -1,8 +1,9 @@
 """Bad input at the command line: exit code 2, one sentence that says what is wrong, and nothing half-written."""
-import json, multiprocessing, os, pickle, shutil, subprocess, sys
+import errno, json, multiprocessing, os, pickle, shutil, subprocess, sys
 from pathlib import Path
-import numpy as np, pytest
+import numpy as np, pytest, typer
 from semdedup import Selection, UserError, reports
+from semdedup.cli import friendly
 
 # Each command is a process of its own. Where processes can be forked, it is forked from one that has imported torch already: two seconds less, seventy times.
 PROCESSES = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
@@ -270,3 +271,15 @@ def test_a_full_disk_for_the_cache_is_named(folder, small_disk):
 def test_a_limit_on_file_sizes_is_named(folder):
     is_one_sentence(*command(folder, *RUN.split(), '--out', 'out', file_size=8192), ['Cannot write', 'selection.parquet'])
     is_whole(folder/'out')
+
+@pytest.mark.parametrize('error, code, says', [(OSError(errno.ENOSPC, 'No space left on device', 'x.csv'), 2, 'semdedup: x.csv cannot be written: the disk is full: free some space, and run the same command again.\n'),
+                                               (OSError(errno.EDQUOT, 'Quota'), 2, 'semdedup: A file cannot be written: the disk quota is used up: free some space, and run the same command again.\n'),
+                                               (KeyboardInterrupt(), 130, 'semdedup: stopped. What was finished is kept: the same command goes on from there.\n')], ids=['full', 'quota', 'Ctrl-C'])
+def test_what_a_library_could_not_write_is_a_sentence(capsys, error, code, says):
+    def command(): raise error
+    with pytest.raises(typer.Exit) as e: friendly(command)()
+    assert (e.value.exit_code, capsys.readouterr().err) == (code, says)
+
+def test_other_errors_of_the_system_are_shown_whole():
+    def command(): raise OSError(errno.EIO, 'Input/output error')
+    with pytest.raises(OSError, match='Input/output error'): friendly(command)()

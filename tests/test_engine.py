@@ -164,9 +164,9 @@ def test_ids_must_name_each_item_once(ids, says):
     with pytest.raises(UserError, match=says): deduplicate(ROWS, ids=ids)
 
 @pytest.mark.parametrize('change, says', [
-    (lambda g: Clusters(g.labels[:20], g.centroids, g.similarity[:20]), 'groups hold 20 items, but there are 30'),
+    (lambda g: Clusters(g.labels[:20], g.centroids, g.similarity[:20]), 'groups hold 20 items, but there are 30'), (lambda g: Clusters(g.labels[:0], g.centroids, g.similarity[:0]), 'groups hold 0 items'),
     (lambda g: Clusters(g.labels + 1, g.centroids, g.similarity), 'groups'), (lambda g: Clusters(g.labels - 1, g.centroids, g.similarity), 'groups'),
-    (lambda g: Clusters(g.labels, g.centroids[:, :3], g.similarity), 'groups')], ids=['length', 'label too large', 'label below 0', 'width'])
+    (lambda g: Clusters(g.labels, g.centroids[:, :3], g.similarity), 'groups')], ids=['length', 'nothing', 'label too large', 'label below 0', 'width'])
 @pytest.mark.parametrize('settings', [dict(), dict(exact=True)], ids=str)
 def test_groups_of_other_embeddings_are_refused(change, says, settings):
     x = copies(30, 4)
@@ -548,6 +548,16 @@ def test_a_floor_that_was_guessed_too_low_changes_nothing(monkeypatch, changes):
     assert_same(found, want)
     assert found.evidence.floor == 1 - 1e-3 > want.evidence.floor
 
+@pytest.mark.parametrize('rule', RULES)
+def test_equal_rows_where_memory_is_scarce(rule):
+    "More pairs than fit, and rows that are there several times, some of which go for another one."
+    x = copies(300, 2, noise=.3)
+    x[250:] = x[100:150]
+    how = dict(eps=.01, rule=rule, keep='first', groups=given(np.arange(300) % 50 % 2, x))
+    want, found = deduplicate(x, **how), deduplicate(x, **how, memory='1kB')
+    assert_same(found, want)
+    assert not want.table.kept[250:].any() and (want.table.duplicate_similarity[250:] == 1).any() and want.table.kept[100:150].any()
+
 def test_adding_where_memory_is_scarce():
     "More pairs with the new items than fit."
     x = copies(300, 2, noise=.3)
@@ -565,6 +575,13 @@ def test_a_floor_needs_a_class_an_item(labels):
 @pytest.mark.parametrize('keep, says', [(list('abcdef'), r'keep is neither one of hard, easy, random, first nor numbers \(could not'), (np.ones((6, 2, 2)), r'shape \(6, 2, 2\) for 6 items'), (np.ones((6, 0)), 'one row an item'), ([1, 2, np.nan, 4, 5, np.nan], '2 of 6 are missing .*rows 2, 5')], ids=['words', 'cube', 'no column', 'NaN'])
 def test_priorities_are_a_number_an_item(keep, says):
     with pytest.raises(UserError, match=says): keep_order(in_one(ROWS), keep)
+
+@pytest.mark.parametrize('progressive', [False, True])
+def test_so_many_updates_and_no_more(progressive):
+    x = copies(600, 8, noise=1)
+    errors = [1 - kmeans(x, 12, max_iter=m, progressive=progressive).similarity.mean() for m in (1, 100)]
+    assert errors[0] > errors[1]
+    with pytest.raises(UserError, match='max_iter is 0'): kmeans(x, 12, max_iter=0)
 
 def test_progressive_means_spherical():
     with pytest.raises(UserError, match='progressive=True needs spherical=True'): kmeans(ROWS, 2, spherical=False, progressive=True)

@@ -5,6 +5,7 @@ import numpy as np, pytest
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 from semdedup import UserError, dedup, gallery, leaks
+from semdedup.own import prune_photos
 
 NAME = '<img src=x onerror=alert(1)>.png'
 ODD = [NAME, '"quoted\' & co.png', '{{ 7 * 7 }}.png', '猫 кошка.png', '</script><script>alert(2)</script>.png', 'javascript:alert(3).png']
@@ -136,6 +137,11 @@ def test_thresholds_that_were_not_compared_are_no_steps(found, monkeypatch):
         return decide(threshold)
     monkeypatch.setattr(found.evidence, 'decide', only)
     assert gallery.steps_of(found) == [s for s in steps if s[0] <= .5] and steps[-1][0] > .5
+
+def test_what_compared_nothing_has_no_page(photos, tmp_path):
+    found = prune_photos(photos/'train', .5, encoder='pixels', n_clusters=2, cache=False)
+    with pytest.raises(UserError, match='make it of what dedup returns'): gallery.write_gallery(found, tmp_path/'index.html')
+    assert not list(tmp_path.iterdir())
 
 # For all hands and eyes
 

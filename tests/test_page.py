@@ -1,5 +1,5 @@
 """The page: one file that loads nothing, runs nothing, and shows names as they are. And unusual reports."""
-import base64, re, shlex
+import base64, os, re, shlex
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 import numpy as np, pandas as pd, pytest
@@ -101,6 +101,15 @@ def test_misspelt_parameters_are_refused(tmp_path, notebook, parameters, says):
 
 def test_a_mistake_inside_a_notebook_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"^Unknown data set 'digit'\. Did you mean 'digits'\?"): reports.run_notebook('E1_cosine_similarity', tmp_path, {'dataset': 'digit'})
+
+def test_what_is_no_mistake_of_the_user_is_shown_whole(tmp_path, monkeypatch):
+    "And the environment is left as it was."
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    def broken(*args, **kwargs): raise PapermillExecutionError(3, 7, 'x = 1 / 0', 'ZeroDivisionError', 'division by zero', ['the traceback'])
+    monkeypatch.setattr(papermill, 'execute_notebook', broken); monkeypatch.delenv('SEMDEDUP_PROGRESS', raising=False)
+    with pytest.raises(PapermillExecutionError, match='the traceback'): reports.run_notebook('E1_cosine_similarity', tmp_path, {})
+    assert 'SEMDEDUP_PROGRESS' not in os.environ
 
 # Unusual reports
 
