@@ -66,6 +66,14 @@ def test_weights_are_never_ignored(encoder):
 def test_which_encoders_have_weights():
     assert not takes_weights('pixels') and not takes_weights('copies') and all(takes_weights(n) for n in NETWORKS)
 
+def test_fourier_does_not_see_where_a_picture_stands():
+    "Moved around its borders it is the same, changed it is another; and a picture of nothing still has a row."
+    x = np.concatenate([IMAGES, np.roll(IMAGES, (5, 9), (2, 3)), IMAGES[..., ::-1, :].copy(), np.zeros_like(IMAGES[:1])])
+    y = embed(x, 'fourier', cache=False)
+    assert y.shape == (10, 3 * 32 * 17 + 1)
+    np.testing.assert_allclose(y[:3], y[3:6], atol=1e-3)
+    assert ((y[:3] * y[6:9]).sum(1) < .99).all() and y[9, :-1].max() == 0 < y[9, -1]
+
 # Without a network
 
 @pytest.mark.parametrize('name', ['resnet18', 'vgg16'])

@@ -157,6 +157,11 @@ def test_every_grid_recommends_something(tmp_path, digits, grid):
     pd.testing.assert_frame_equal(again(), reports.read_results(tmp_path/'results.parquet'), check_dtype=False)
     assert again().train_seconds.tolist() == results.train_seconds.tolist()
 
+def test_copies_that_are_found():
+    "Images 0 and 1 are there twice, image 2 once: of three that go, two are still represented, and no more could have been."
+    assert reports.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2])) == (2 / 3, 1.) and reports.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2, 3, 4])) == (1., .5)
+    for index, keep in ([0, 1, 2], [0]), ([0, 0, 1], [0, 1, 2]): assert np.isnan(reports.copies_found(np.array(index), np.array(keep))).all()
+
 def test_recommendation_says_so_where_chance_is_as_good():
     row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, val_accuracy=1., cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio)) | more
     table = pd.DataFrame([row('full', 1.), row('random', .5, val_accuracy=0.), row('ours', .5)])
