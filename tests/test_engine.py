@@ -1,9 +1,9 @@
 """`deduplicate` at its borders: nothing, one item, one row a million times, numbers that are none, files that change, runs that are killed, memory that is bounded."""
 import errno, itertools, os, subprocess, sys
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
-from semdedup import Clusters, Selection, UserError, deduplicate, kmeans, open_vectors, pairwise, prune, rank
+from semdedup import Clusters, Selection, UserError, deduplicate, kmeans, prune, rank
 from semdedup.clustering import KMeans
-from semdedup.pairwise import STRIP, Tile, largest_earlier, nearest_pairs, tile_best, tile_pairs, tile_size
+from semdedup.pairwise import largest_earlier, nearest_pairs
 from semdedup.pruning import RULES, apportion, class_floors, keep_order, stratified, systematic, total_of, write_manifest
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -613,33 +613,7 @@ def test_a_manifest_that_somebody_changed_is_refused(tmp_path, change, says):
     write_manifest(change(found.table), dict(config=found.config), tmp_path/'x.parquet')
     with pytest.raises(UserError, match=says): Selection.from_parquet(tmp_path/'x.parquet')
 
-# Half of the work
-
-def test_a_tile_whose_columns_all_stand_before_its_rows_is_looked_at_from_one_side(monkeypatch):
-    "From the other side nothing counts."
-    v, looks, look = open_vectors(copies(60, 5)).check(), [], pairwise.strip_candidates
-    monkeypatch.setattr(pairwise, 'strip_candidates', lambda t, s, c, sims, before, swap, *more: looks.append(swap) or look(t, s, c, sims, before, swap, *more))
-    tile, place = Tile(np.arange(30, 60), np.arange(30)), np.arange(60)
-    item, other, _ = tile_best(tile, v, place)
-    assert looks == [False] and item.tolist() == list(range(30, 60)) and other.max() < 30
-    looks.clear(); item, other, _ = tile_best(tile, v, place[::-1])
-    assert looks == [False, True] and item.tolist() == list(range(30)) and other.min() >= 30
-
-def test_a_tile_without_rows_has_no_pairs():
-    v = open_vectors(copies(60, 5)).check()
-    for tile in Tile(np.arange(0)), Tile(np.arange(0), np.arange(5)):
-        assert [len(a) for a in tile_pairs(tile, v, -1.)] == [len(a) for a in tile_best(tile, v, np.arange(60))] == [0, 0, 0]
-
 # What tools/mutate.py found that nobody noticed
-
-def test_a_tile_counts_its_pairs():
-    assert Tile(np.arange(5)).n_pairs == 10 and Tile(np.arange(3), np.arange(3, 7)).n_pairs == 12
-
-@pytest.mark.parametrize('memory, d, n_workers', [(2**30, 512, 8), (10**9, 64, 16), (2**32, 2048, 8)])
-def test_tiles_fill_the_memory_that_they_are_given_and_no_more(memory, d, n_workers):
-    a_row = 3 * n_workers * (24 * d + 12 * STRIP)
-    assert 256 < tile_size(memory, d, n_workers) < 4096 and tile_size(memory, d, n_workers) * a_row <= memory < (tile_size(memory, d, n_workers) + 1) * a_row
-    assert tile_size(1, d, n_workers) == 256 and tile_size(2**60, d, n_workers) == 4096
 
 def test_shares_are_whole_and_add_up():
     assert apportion(7, np.ones(3)).tolist() == [3, 2, 2] and apportion(4, np.array([1, 5, 0])).tolist() == [1, 3, 0]

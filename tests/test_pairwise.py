@@ -1,8 +1,8 @@
 """Tiles and what is made of them, against a matrix of all similarities: small, so that a change anywhere in the module is noticed soon."""
 import numpy as np, pytest, torch
 from semdedup import Clusters, open_vectors, pairwise
-from semdedup.pairwise import (SLACK, Loaded, Tile, cluster_histograms, cut, first_best, histogram_quantiles, largest_earlier, margin, merge_best, nearest_kept, nearest_pairs, nearest_rows,
-                               pair_histogram, strip_best, strip_best_wide, tile_best, tile_pairs, where_at_least)
+from semdedup.pairwise import (SLACK, STRIP, Loaded, Tile, cluster_histograms, cut, first_best, histogram_quantiles, largest_earlier, margin, merge_best, nearest_kept, nearest_pairs, nearest_rows,
+                               pair_histogram, strip_best, strip_best_wide, tile_best, tile_pairs, tile_size, where_at_least)
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
 
@@ -32,6 +32,12 @@ def test_each_pair_is_in_one_tile(n, m, size):
     found = [p for t in parts for p in both_sides(t)]
     assert sorted(found) == sorted(both_sides(Tile(a, b))) and sum(t.n_pairs for t in parts) == len(found)
     assert all(len(t.rows) <= size and (t.cols is None or len(t.cols) <= size) for t in parts)
+
+@pytest.mark.parametrize('memory, d, n_workers', [(2**30, 512, 8), (10**9, 64, 16), (2**32, 2048, 8)])
+def test_tiles_fill_the_memory_that_they_are_given_and_no_more(memory, d, n_workers):
+    a_row = 3 * n_workers * (24 * d + 12 * STRIP)
+    assert 256 < tile_size(memory, d, n_workers) < 4096 and tile_size(memory, d, n_workers) * a_row <= memory < (tile_size(memory, d, n_workers) + 1) * a_row
+    assert tile_size(1, d, n_workers) == 256 and tile_size(2**60, d, n_workers) == 4096
 
 @pytest.mark.parametrize('d', [2, 64, 1000])
 @pytest.mark.parametrize('half', [False, True])
@@ -90,6 +96,20 @@ def test_the_most_similar_earlier_row(monkeypatch, tile, strip, device, shuffled
         assert dict(zip(item.tolist(), other.tolist())) == {k: o for k, (o, _) in want.items()} and len(item) == len(want)
         np.testing.assert_allclose(s, [want[k][1] for k in item], rtol=0, atol=1e-9)
         assert (item.dtype, other.dtype, s.dtype) == (np.int32, np.int32, np.float64)
+
+def test_a_tile_whose_columns_all_stand_before_its_rows_is_looked_at_from_one_side(monkeypatch):
+    "From the other side nothing counts."
+    looks, look = [], pairwise.strip_candidates
+    monkeypatch.setattr(pairwise, 'strip_candidates', lambda t, s, c, sims, before, swap, *more: looks.append(swap) or look(t, s, c, sims, before, swap, *more))
+    tile, place = TILES['all before'], np.arange(40)
+    item, other, _ = tile_best(tile, V, place)
+    assert looks == [False] and item.tolist() == list(range(20, 40)) and other.max() < 20
+    looks.clear(); item, other, _ = tile_best(tile, V, place[::-1])
+    assert looks == [False, True] and item.tolist() == list(range(20)) and other.min() >= 20
+
+def test_a_tile_without_rows_has_no_pairs():
+    for tile in Tile(np.arange(0)), Tile(np.arange(0), np.arange(5)):
+        assert [len(a) for a in tile_pairs(tile, V, -1.)] == [len(a) for a in tile_best(tile, V, np.arange(40))] == [0, 0, 0]
 
 def test_exact_and_wide_similarities_are_the_same():
     for tile in TILES.values():
