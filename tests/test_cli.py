@@ -3,7 +3,7 @@ import errno, json, multiprocessing, os, pickle, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, typer
 from semdedup import Selection, UserError, reports
-from semdedup.cli import friendly
+from semdedup.cli import friendly, main
 
 # Each command is a process of its own. Where processes can be forked, it is forked from one that has imported torch already: two seconds less, seventy times.
 PROCESSES = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
@@ -13,7 +13,6 @@ def child(folder, args, env, file_size):
     "What such a process does: the console script in `folder`, with its output in files beside it."
     for fd, name in (1, 'stdout'), (2, 'stderr'): os.dup2(os.open(folder.parent/name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), fd)
     os.chdir(folder); os.environ.update(env); sys.argv[:] = ['semdedup', *map(str, args)]
-    from semdedup.cli import main
     if not file_size: return main()
     import resource
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -283,3 +282,10 @@ def test_what_a_library_could_not_write_is_a_sentence(capsys, error, code, says)
 def test_other_errors_of_the_system_are_shown_whole():
     def command(): raise OSError(errno.EIO, 'Input/output error')
     with pytest.raises(OSError, match='Input/output error'): friendly(command)()
+
+def test_a_question_that_is_not_answered_stops(capsys, monkeypatch):
+    "Typer calls that Abort."
+    def ask(**kwargs): raise typer.Abort
+    monkeypatch.setattr('semdedup.cli.app', ask)
+    with pytest.raises(SystemExit) as e: main()
+    assert (e.value.code, capsys.readouterr().err) == (130, 'semdedup: stopped.\n')

@@ -1,11 +1,12 @@
 """Encoders by name: weights that fit and weights that do not, names that are wrong, libraries that are missing."""
 import os, pickle, sys, urllib.error
 import numpy as np, pytest, torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from semdedup import UserError, embed
-from semdedup.embeddings import TorchEncoder, average_places, efficientnet_lite0, find_encoder, get_encoder, module_encoder, read_weights, takes_weights, torchvision_encoder
+from semdedup.embeddings import TorchEncoder, average_places, best_device, efficientnet_lite0, find_encoder, get_encoder, module_encoder, read_weights, takes_weights, torchvision_encoder, write_cache
 
 timm = pytest.importorskip('timm')
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
@@ -73,6 +74,22 @@ def test_fourier_does_not_see_where_a_picture_stands():
     assert y.shape == (10, 3 * 32 * 17 + 1)
     np.testing.assert_allclose(y[:3], y[3:6], atol=1e-3)
     assert ((y[:3] * y[6:9]).sum(1) < .99).all() and y[9, :-1].max() == 0 < y[9, -1]
+
+@pytest.mark.parametrize('device, says', [('cuda', "device 'cuda' is not available here"), ('cuda:1', "device 'cuda:1' is not available here"), ('mps', "device 'mps' is not available here"), ('gpu', "Unknown device 'gpu'")])
+def test_a_device_that_is_not_there(monkeypatch, device, says):
+    for kind in torch.cuda, torch.backends.mps: monkeypatch.setattr(kind, 'is_available', lambda: False)
+    with pytest.raises(UserError, match=says): best_device(device)
+    assert (best_device(), best_device('cpu:0')) == ('cpu', 'cpu:0')
+    for kind in torch.backends.mps, torch.cuda: monkeypatch.setattr(kind, 'is_available', lambda: True); assert best_device() == ('mps' if kind is torch.backends.mps else 'cuda')
+
+def test_what_is_wrong_with_a_cache_and_no_fault_of_the_disk_is_shown_whole(monkeypatch, tmp_path):
+    def broken(*args, **kwargs): raise SafetensorError('Error while serializing: InvalidHeader')
+    monkeypatch.setattr('semdedup.embeddings.save_file', broken)
+    with pytest.raises(SafetensorError, match='InvalidHeader'): write_cache(tmp_path/'x.safetensors', np.ones((2, 3), np.float32), {})
+    def full(*args, **kwargs): raise SafetensorError('Error while serializing: IoError(Os { code: 28, kind: StorageFull }) (os error 28)')
+    monkeypatch.setattr('semdedup.embeddings.save_file', full)
+    with pytest.raises(UserError, match='Cannot write .*x.safetensors: the disk is full'): write_cache(tmp_path/'x.safetensors', np.ones((2, 3), np.float32), {})
+    assert not list(tmp_path.iterdir())
 
 # Without a network
 

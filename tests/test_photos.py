@@ -76,6 +76,13 @@ def test_a_camera_s_damaged_exif_does_no_harm():
     exif[0x0112] = 99
     assert decode(encoded(scene(), 'JPEG', exif=exif)).shape == (3, 40, 60)
 
+@pytest.mark.parametrize('error', [SyntaxError('not a TIFF file'), struct.error('unpack requires a buffer'), ZeroDivisionError()], ids=lambda e: type(e).__name__)
+def test_whatever_pillow_says_of_exif_does_no_harm(monkeypatch, error):
+    exif = Image.Exif(); exif[0x0112] = 6
+    def broken(im): raise error
+    monkeypatch.setattr(Image.Image, 'getexif', broken)
+    assert decode(encoded(scene(), 'JPEG', exif=exif)).shape == (3, 40, 60)
+
 def png_header(w, h):
     "A PNG of so many pixels that holds none."
     chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
@@ -412,6 +419,10 @@ def test_an_archive_that_is_removed_after_it_was_opened(tmp_path, name):
     photos = open_photos(tmp_path/name)
     (tmp_path/name).unlink()
     with pytest.raises(Unreadable): photos.read(0)
+
+def test_a_single_image_is_a_set(tmp_path):
+    photos = open_photos(write(tmp_path, {'a.png': LOSSLESS['png']})/'a.png')
+    assert (list(photos.ids), photos.path(0), photos.folder, photos.read(0)) == (['a.png'], tmp_path/'a.png', tmp_path, LOSSLESS['png'])
 
 def test_a_label_column_that_is_not_there(tmp_path):
     pq.write_table(pa.table({'image': [encoded(scene())], 'kind': ['a']}), tmp_path/'x.parquet')
