@@ -1,4 +1,5 @@
 """Tiles and what is made of them, against a matrix of all similarities: small, so that a change anywhere in the module is noticed soon."""
+from functools import lru_cache
 import numpy as np, pytest, torch
 from semdedup import Clusters, open_vectors, pairwise
 from semdedup.pairwise import (SLACK, STRIP, Loaded, Tile, cluster_histograms, cut, first_best, histogram_quantiles, largest_earlier, margin, merge_best, nearest_kept, nearest_pairs, nearest_rows,
@@ -6,7 +7,7 @@ from semdedup.pairwise import (SLACK, STRIP, Loaded, Tile, cluster_histograms, c
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
 
-def rows(n=40, d=6, seed=0):
+def rows(n=160, d=6, seed=0):
     "Of which a quarter equals, and a quarter nearly equals, another one; of different lengths."
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, d)); q = n // 4
@@ -16,7 +17,8 @@ def rows(n=40, d=6, seed=0):
 X = rows()
 S = np.round(unit(X) @ unit(X).T, 9)                                   # nine digits, as the engine has them
 V = open_vectors(X).check()
-TILES = {'diagonal': Tile(np.arange(25)), 'odd rows': Tile(np.arange(1, 40, 2)), 'all before': Tile(np.arange(20, 40), np.arange(20)), 'all after': Tile(np.arange(20), np.arange(20, 40)), 'mixed': Tile(np.arange(0, 40, 2), np.arange(1, 40, 2))}
+TILES = {'diagonal': Tile(np.arange(100)), 'odd rows': Tile(np.arange(1, 160, 2)), 'all before': Tile(np.arange(80, 160), np.arange(80)), 'all after': Tile(np.arange(80), np.arange(80, 160)), 'mixed': Tile(np.arange(0, 160, 2), np.arange(1, 160, 2))}
+PLACES = {'in order': np.arange(160), 'but for two': np.r_[:79, 80, 79, 81:160], 'shuffled': np.random.default_rng(1).permutation(160)} # of each row in keep order
 tiles = pytest.mark.parametrize('tile', TILES.values(), ids=TILES)
 strips = pytest.mark.parametrize('strip', [1, 7, 512])
 
@@ -43,7 +45,7 @@ def test_tiles_fill_the_memory_that_they_are_given_and_no_more(memory, d, n_work
 @pytest.mark.parametrize('half', [False, True])
 def test_no_product_is_wronger_than_the_margin(d, half):
     "Rows in all lengths, of which the products are near 1 and far from it; and the margin is not so wide that it would be of no use."
-    x = rows(200, d)
+    x = rows(d=d)
     v, t = open_vectors(x).check(), torch.float16 if half else torch.float32
     a = torch.from_numpy(v.unit(slice(None))).to(t).float()
     wrong = np.abs((a @ a.T).double().numpy() - unit(x) @ unit(x).T).max()
@@ -73,26 +75,29 @@ def test_a_pair_that_is_as_similar_as_it_must_be_is_one():
     v = open_vectors(x).check()
     assert [len(tile_pairs(Tile(np.arange(2)), v, .8 + d)[0]) for d in (-1e-6, 0, .9 * SLACK, 1.1 * SLACK + 1e-9, 1e-6)] == [1, 1, 1, 0, 0]
 
-def best_by_hand(tile, place, both):
+def in_order(name, places):
+    "A tile on the diagonal holds its rows in keep order."
+    tile, place = TILES[name], PLACES[places]
+    return Tile(tile.rows[np.argsort(place[tile.rows])]) if tile.cols is None else tile
+
+@lru_cache(None)
+def best_by_hand(name, places, both):
     "For each item the most similar one that stands before it; of equals the first."
-    best = {}
+    tile, place, best = in_order(name, places), PLACES[places].tolist(), {}
     for i, j in both_sides(tile):
         for item, other in ((i, j), (j, i)) if both else ((i, j),):
             if place[other] < place[item]: best[item] = min(best.get(item, (9, 9, 9)), (-S[item, other], place[other], other))
     return {k: (v[2], -v[0]) for k, v in best.items()}
 
-@tiles
+@pytest.mark.parametrize('name', TILES)
+@pytest.mark.parametrize('places', PLACES)
 @strips
 @pytest.mark.parametrize('device', ['cpu', 'cpu:0'])
-@pytest.mark.parametrize('shuffled', [False, True])
-def test_the_most_similar_earlier_row(monkeypatch, tile, strip, device, shuffled):
-    "A tile on the diagonal holds its rows in keep order."
+def test_the_most_similar_earlier_row(monkeypatch, name, strip, device, places):
     monkeypatch.setattr(pairwise, 'STRIP', strip)
-    place = np.random.default_rng(1).permutation(40) if shuffled else np.arange(40)
-    if tile.cols is None: tile = Tile(tile.rows[np.argsort(place[tile.rows])])
     for both in True, False:
-        want = best_by_hand(tile, place, both)
-        item, other, s = tile_best(tile, V, place, both, device)
+        want = best_by_hand(name, places, both)
+        item, other, s = tile_best(in_order(name, places), V, PLACES[places], both, device)
         assert dict(zip(item.tolist(), other.tolist())) == {k: o for k, (o, _) in want.items()} and len(item) == len(want)
         np.testing.assert_allclose(s, [want[k][1] for k in item], rtol=0, atol=1e-9)
         assert (item.dtype, other.dtype, s.dtype) == (np.int32, np.int32, np.float64)
@@ -101,15 +106,15 @@ def test_a_tile_whose_columns_all_stand_before_its_rows_is_looked_at_from_one_si
     "From the other side nothing counts."
     looks, look = [], pairwise.strip_candidates
     monkeypatch.setattr(pairwise, 'strip_candidates', lambda t, s, c, sims, before, swap, *more: looks.append(swap) or look(t, s, c, sims, before, swap, *more))
-    tile, place = TILES['all before'], np.arange(40)
+    tile, place = TILES['all before'], np.arange(160)
     item, other, _ = tile_best(tile, V, place)
-    assert looks == [False] and item.tolist() == list(range(20, 40)) and other.max() < 20
+    assert looks == [False] and item.tolist() == list(range(80, 160)) and other.max() < 80
     looks.clear(); item, other, _ = tile_best(tile, V, place[::-1])
-    assert looks == [False, True] and item.tolist() == list(range(20)) and other.min() >= 20
+    assert looks == [False, True] and item.tolist() == list(range(80)) and other.min() >= 80
 
 def test_a_tile_without_rows_has_no_pairs():
     for tile in Tile(np.arange(0)), Tile(np.arange(0), np.arange(5)):
-        assert [len(a) for a in tile_pairs(tile, V, -1.)] == [len(a) for a in tile_best(tile, V, np.arange(40))] == [0, 0, 0]
+        assert [len(a) for a in tile_pairs(tile, V, -1.)] == [len(a) for a in tile_best(tile, V, np.arange(160))] == [0, 0, 0]
 
 def test_exact_and_wide_similarities_are_the_same():
     for tile in TILES.values():
@@ -150,7 +155,7 @@ def test_one_candidate_an_item():
 
 @pytest.mark.parametrize('block', [1, 3, 512])
 def test_the_largest_earlier(block):
-    holder, s = largest_earlier(X, block)
+    holder, s = largest_earlier(X[:40], block)
     want = [max(range(i), key=lambda j: (S[i, j], -j)) for i in range(1, 40)]
     assert holder.tolist() == [0, *want] and s[0] == 0 and s.dtype == np.float32
     np.testing.assert_allclose(s[1:], [S[i + 1, j] for i, j in enumerate(want)], atol=1e-6)
@@ -207,7 +212,7 @@ def test_quantiles_of_bins():
 @pytest.mark.parametrize('n_pairs', [0, 1, 4, 99])
 def test_the_most_similar_pairs(n_pairs):
     "Of each item and its most similar earlier one in its cluster, the most similar first, each item once. A cluster of one has none."
-    x, labels = unit(X).astype(np.float32), np.r_[np.arange(39) % 2, 2]
+    x, labels = unit(X).astype(np.float32), np.r_[np.arange(159) % 2, 2]
     every = sorted(((-S[i, j], i, j) for c in (0, 1) for m in [np.flatnonzero(labels == c)] for a, i in enumerate(m[1:], 1) for j in [max(m[:a], key=lambda j: (S[i, j], -j))]), key=lambda p: (round(p[0], 6), labels[p[1]], p[1]))
     want, seen = [], set()
     for _, i, j in every:
