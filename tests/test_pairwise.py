@@ -172,7 +172,7 @@ def test_the_nearest_rows(monkeypatch, part, k, itself):
     blocks = pairwise.blocks
     for size in None, 1, 8:
         if size: monkeypatch.setattr(pairwise, 'blocks', lambda n, _, size=size: blocks(n, size))
-        at, s = nearest_rows(part, U, U, k, itself)
+        at, s = nearest_rows(part, U, U, k, *[True] * itself)          # by default rows of another matrix
         assert at.tolist() == np.argsort(-sims[part], axis=1)[:, :k].tolist() and s.shape == at.shape
         np.testing.assert_allclose(s, np.take_along_axis(sims[part], at, 1), atol=1e-6)
 
