@@ -303,7 +303,7 @@ def cluster_histograms(
     with Workers() as w:
         return np.stack(list(progress(w.map(lambda m: pair_histogram(x[m[stays[m]]], edges), groups.members), 'pairs', groups.n_clusters, ' clusters')))
 
-# %% ../nbs/04_pairwise.ipynb #302c42c8
+# %% ../nbs/04_pairwise.ipynb #a48583b0
 def histogram_quantiles(
     counts: np.ndarray, # (b,) numbers of pairs
     edges: np.ndarray, # (b + 1,) bin edges
@@ -312,7 +312,8 @@ def histogram_quantiles(
     "Quantiles of binned values, linear inside a bin."
     total = np.concatenate([[0], np.cumsum(counts)])
     if total[-1] == 0: return np.full(len(q), np.nan)
-    return np.interp(np.asarray(q) * total[-1], total, edges)
+    n = np.searchsorted(total, total[-1]) + 1 # the bins above are empty: the largest value is not in them
+    return np.interp(np.asarray(q) * total[-1], total[:n], edges[:n])
 
 # %% ../nbs/04_pairwise.ipynb #6023851c
 def nearest_pairs(

@@ -207,13 +207,14 @@ def test_histograms_of_clusters():
 def test_quantiles_of_bins():
     q = histogram_quantiles(np.array([1, 0, 3]), np.array([0., 1, 2, 5]), [0, .125, .25, .5, 1])
     np.testing.assert_allclose(q[[0, 1, 3, 4]], [0, .5, 3, 5])
+    np.testing.assert_allclose(histogram_quantiles(np.array([0, 4, 0]), np.array([0., 1, 2, 5]), [.25, 1]), [1.25, 2])
     assert np.isnan(histogram_quantiles(np.zeros(3), np.arange(4.), [.1, .9])).tolist() == [True, True]
 
 @pytest.mark.parametrize('n_pairs', [0, 1, 4, 99])
 def test_the_most_similar_pairs(n_pairs):
-    "Of each item and its most similar earlier one in its cluster, the most similar first, each item once. A cluster of one has none."
-    x, labels = unit(X).astype(np.float32), np.r_[np.arange(159) % 2, 2]
-    every = sorted(((-S[i, j], i, j) for c in (0, 1) for m in [np.flatnonzero(labels == c)] for a, i in enumerate(m[1:], 1) for j in [max(m[:a], key=lambda j: (S[i, j], -j))]), key=lambda p: (round(p[0], 6), labels[p[1]], p[1]))
+    "Of each item and its most similar earlier one in its cluster, the most similar first, each item once. A cluster of two has one pair, a cluster of one has none."
+    x, labels = unit(X).astype(np.float32), np.r_[np.arange(157) % 2, 2, 3, 3]
+    every = sorted(((-S[i, j], i, j) for c in (0, 1, 3) for m in [np.flatnonzero(labels == c)] for a, i in enumerate(m[1:], 1) for j in [max(m[:a], key=lambda j: (S[i, j], -j))]), key=lambda p: (round(p[0], 6), labels[p[1]], p[1]))
     want, seen = [], set()
     for _, i, j in every:
         if len(want) < n_pairs and not {i, j} & seen: want.append([j, i]); seen |= {i, j}
