@@ -87,7 +87,7 @@ def group_section(found: Found, shot: Shots) -> dict[str, Any] | None:
                          members=[dict(photo=shot(m, shot.label(keep)), s=f'{s[m]:.6f}', said=f'goes · {s[m]:.3f} · {WHAT[exact[m]]}') for m in members[:SHOWN['members']]]))
     return dict(id='groups', name='Groups of copies', kind='groups', rows=rows, said=f'Each row is one picture: the image that stays (green frame), and those that go for it, with their similarity to it. The most certain groups come first. {first_few(len(groups), SHOWN["groups"], "groups")}')
 
-# %% ../nbs/08b_gallery.ipynb #c813cff1
+# %% ../nbs/08b_gallery.ipynb #b02bd232
 def doubtful_pairs(
     found: Found,
     n: int, # at most so many on each side
@@ -96,7 +96,6 @@ def doubtful_pairs(
     t = found.table
     gone = t[(t['duplicate_of'] >= 0) & (t['exact'] == '')].sort_values(['duplicate_similarity', 'index'], kind='stable').head(n)
     above = list(zip(gone['index'], gone['duplicate_of'], gone['duplicate_similarity'].astype(float)))
-    if found.evidence is None: return above, []
     e, rows, kept = found.evidence, found.evidence.rows, t['kept'].to_numpy()
     a, b = rows[e.later], rows[e.earlier]
     below = np.flatnonzero(kept[a] & kept[b] & (e.similarity < 1 - found.config['eps'] - SLACK))
@@ -174,7 +173,7 @@ def problem_section(found: Found) -> dict[str, Any] | None:
     if bad.empty: return None
     return dict(id='problems', name='Images that cannot be read', kind='table', columns=['image', 'reason'], rows=bad[['id', 'problem']].head(SHOWN['problems']).values.tolist(), said=f'They do not stay, and they are not in the deduplicated folder. {first_few(len(bad), SHOWN["problems"], "images")}')
 
-# %% ../nbs/08b_gallery.ipynb #6cf1a59b
+# %% ../nbs/08b_gallery.ipynb #7460c634
 WIDTH, HEIGHT = 640, 150 # of the histogram, in pixels
 
 def across(
@@ -191,7 +190,6 @@ def steps_of(
 ) -> list[tuple[float, int, float]]: # eps, how many go as copies, pixels: ascending
     "How many would go at other thresholds."
     e, eps = found.evidence, found.config['eps']
-    if e is None: return []
     steps = []
     for v in eps_steps(eps, min(1 - e.floor, max(6 * eps, .3)), n):
         try: steps.append((v, int((~e.decide(1 - v)[0]).sum()), float(across(1 - v, found.config['verified']))))
@@ -239,12 +237,10 @@ def threshold_part(found: Found) -> dict[str, Any]: # for the template
     if asked and s is not None: why += f' The data suggest eps={s.eps:g}: {s.why}.'
     part = dict(why=why, n=n, x=float(across(1 - eps, found.config['verified'])), ticks=ticks_of(found.config['verified']))
     if s is not None and len(s.nearest): part |= histogram(s, f'Histogram of the similarity of {len(s.nearest):,} images to their nearest neighbour, with random pairs, and the threshold at {1 - eps:.4g}: {s.found:,} reach the suggested one.')
-    if steps:
-        at = int(np.argmin([abs(v - eps) for v, *_ in steps]))
-        part |= dict(steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} images go as copies.', table=step_table(steps, at, n))
-    return part
+    at = int(np.argmin([abs(v - eps) for v, *_ in steps]))
+    return part | dict(steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} images go as copies.', table=step_table(steps, at, n))
 
-# %% ../nbs/08b_gallery.ipynb #5330d29c
+# %% ../nbs/08b_gallery.ipynb #c8e5be5e
 def answer_of(found: Found) -> str:
     "What can go, in two or three sentences."
     t, n = found.table, len(found)
@@ -274,6 +270,7 @@ def write_gallery(
     command: str = '', # that makes it again, without --eps
 ) -> Path: # the same
     "Write the page for your own images."
+    if found.evidence is None: raise UserError('The page shows which images are copies of which, and this selection compared none: make it of what dedup returns.')
     shot = Shots(found.table, found.scanned.thumbnails, found.classes)
     sections = [s for s in (group_section(found, shot), *doubtful_section(found, shot), label_section(found, shot), split_section(found, shot), cluster_section(found, shot), problem_section(found)) if s]
     part = threshold_part(found) | dict(command=command)

@@ -561,7 +561,7 @@ def prune_photos(
     found = with_invalid(picked, lengths, np.asarray(photos.ids), 'drop', config)
     return Found(describe(found.table, scanned.table, np.full(n, '', object)), config, dict(images=n, unreadable=n - len(rows)), None, photos, scanned)
 
-# %% ../nbs/08a_own.ipynb #31f3e2d0
+# %% ../nbs/08a_own.ipynb #4e4a064c
 HOW = ('copy', 'link', 'symlink')
 TEMPORARY = '.semdedup-' # names of files that are being written begin so
 
@@ -579,17 +579,19 @@ def file_name(
 def content_of(
     photos: Photos, # all images
     i: int, # one without a file of its own
-) -> tuple[bytes, str]: # what a file of it holds, and the ending of its name
+    name: str, # what it is called
+) -> tuple[bytes, str]: # what a file of it holds, and its name, with an ending that says what it is
     "An image as a file: as it was found, or, of pixels, a PNG."
     import io
     from PIL import Image
     data = photos.read(i)
-    if isinstance(data, bytes):
-        kind = header(data).format
-        return data, '.' + {'JPEG': 'jpg', 'MPO': 'jpg', 'TIFF': 'tif', 'JPEG2000': 'jp2'}.get(kind, kind.lower())
-    out = io.BytesIO()
-    Image.fromarray(data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data).save(out, 'PNG')
-    return out.getvalue(), '.png'
+    if not isinstance(data, bytes):
+        out = io.BytesIO()
+        Image.fromarray(data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data).save(out, 'PNG')
+        data = out.getvalue()
+    kind = header(data).format.replace('MPO', 'JPEG')
+    if Image.registered_extensions().get(PurePosixPath(name).suffix.lower()) == kind: return data, name
+    return data, f'{name}.' + {'JPEG': 'jpg', 'TIFF': 'tif', 'JPEG2000': 'jp2'}.get(kind, kind.lower())
 
 def is_there(
     source: Path, # a file
@@ -649,13 +651,10 @@ def write_contents(
     names: dict[int, str], # by position
 ) -> Path: # the same
     "`write_folder` for images that have no files of their own."
-    def named(i: int) -> tuple[bytes, str]:
-        data, ending = content_of(self.photos, i)
-        return data, names[i] if PurePosixPath(names[i]).suffix.lower() == ending else names[i] + ending
     known = {n for name in names.values() for n in (name, *(name + e for e in ('.png', '.jpg', '.webp', '.gif', '.bmp', '.tif', '.jp2', '.avif', '.ppm')))}
     clear_folder(to, known)
     for i in progress(names, 'writing', unit=' files'):
-        data, name = named(i)
+        data, name = content_of(self.photos, i, names[i])
         if (to/name).exists():
             if (to/name).read_bytes() != data: raise UserError(f'{to/name} is there already, and is something else. Choose another folder, or remove it.')
             continue

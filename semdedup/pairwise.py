@@ -224,7 +224,7 @@ def merge_best(
     best = first_best(item, similarity, place[other])
     return item[best], other[best], similarity[best]
 
-# %% ../nbs/04_pairwise.ipynb #ad7d4699
+# %% ../nbs/04_pairwise.ipynb #de47a41c
 def largest_earlier(
     x: np.ndarray, # (n, d) rows in keep order
     block: int = 512, # rows a tile
@@ -232,11 +232,11 @@ def largest_earlier(
     "For each row the largest cosine similarity to an earlier row, and which row that is; 0 for the first (SemDeDup, arXiv 2303.09540, section 3)."
     v, n = open_vectors(x).check().require_valid(), len(x)
     holder, similarity = np.zeros(n, np.int64), np.zeros(n, np.float32)
-    item, other, s = merge_best([tile_best(tile, v, np.arange(n), both=False) for tile in cut(np.arange(n), None, block)], np.arange(n))
+    item, other, s = merge_best([tile_best(tile, v, np.arange(n)) for tile in cut(np.arange(n), None, block)], np.arange(n))
     holder[item], similarity[item] = other, s
     return holder, similarity
 
-# %% ../nbs/04_pairwise.ipynb #10b33a67
+# %% ../nbs/04_pairwise.ipynb #9a0189a3
 def nearest_rows(
     rows: slice, # which rows of y
     y: np.ndarray, # (m, d) float32 unit rows
@@ -247,7 +247,7 @@ def nearest_rows(
     "The most similar rows of x for some rows of y."
     import torch
     mine, own = torch.from_numpy(y[rows]), torch.arange(rows.start, rows.stop)
-    best, at = torch.full((len(own), 0), -2.), torch.empty((len(own), 0), dtype=torch.int64)
+    best, at = torch.empty((len(own), 0)), torch.empty((len(own), 0), dtype=torch.int64)
     for s in blocks(len(x), 65_536):
         sims = mine @ torch.from_numpy(x[s]).T
         if itself:
@@ -303,7 +303,7 @@ def cluster_histograms(
     with Workers() as w:
         return np.stack(list(progress(w.map(lambda m: pair_histogram(x[m[stays[m]]], edges), groups.members), 'pairs', groups.n_clusters, ' clusters')))
 
-# %% ../nbs/04_pairwise.ipynb #302c42c8
+# %% ../nbs/04_pairwise.ipynb #a48583b0
 def histogram_quantiles(
     counts: np.ndarray, # (b,) numbers of pairs
     edges: np.ndarray, # (b + 1,) bin edges
@@ -312,7 +312,8 @@ def histogram_quantiles(
     "Quantiles of binned values, linear inside a bin."
     total = np.concatenate([[0], np.cumsum(counts)])
     if total[-1] == 0: return np.full(len(q), np.nan)
-    return np.interp(np.asarray(q) * total[-1], total, edges)
+    n = np.searchsorted(total, total[-1]) + 1 # the bins above are empty: the largest value is not in them
+    return np.interp(np.asarray(q) * total[-1], total[:n], edges[:n])
 
 # %% ../nbs/04_pairwise.ipynb #6023851c
 def nearest_pairs(

@@ -540,7 +540,7 @@ def fill_up(
     stays[back], of[back], s[back] = True, -1, np.nan
     return stays, of, s
 
-# %% ../nbs/05_pruning.ipynb #1d7300af
+# %% ../nbs/05_pruning.ipynb #e908f52e
 def deduplicate(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
@@ -593,8 +593,8 @@ def check_groups(
 ) -> None:
     "Raise `UserError` for clusters of something else."
     labels, centroids = groups.labels[v.valid] if len(groups) == len(v) else groups.labels, groups.centroids
-    if len(labels) == 0: return
     if len(groups) != len(v): raise UserError(f'groups hold {len(groups)} items, but there are {len(v)} embeddings. Cluster the same embeddings.')
+    if len(labels) == 0: return
     if labels.dtype.kind not in 'iu' or labels.min() < 0 or labels.max() >= len(centroids): raise UserError(f'groups: labels go from {labels.min()} to {labels.max()} (type {labels.dtype}), but there are {len(centroids)} centroids: they must be whole numbers from 0 to {len(centroids) - 1}.')
     if centroids.ndim != 2 or centroids.shape[1] != v.shape[1]: raise UserError(f'groups: centroids have shape {centroids.shape}, but the embeddings have {v.shape[1]} numbers a row.')
     if not np.isfinite(centroids).all(): raise UserError('groups: centroids hold NaN or infinity. Give finite ones, for empty clusters too.')
@@ -711,7 +711,7 @@ def guess_threshold(
     some = np.sort(np.random.default_rng(seed).choice(k, max(1, k // 10), replace=False))
     items = np.concatenate([plan.members[c] for c in some])
     m = max(len(some), round(len(items) * size / len(plan.v)))
-    for eps in (.05, .2, .5, 1., 2.):
+    for eps in (.05, .2, .5, 1.):
         found = collect(inside, 'pairs', 1 - eps, most, some, device=device, desc='searching on a tenth')
         if found is None: return 1 - eps
         later, earlier, s = found

@@ -1,8 +1,9 @@
 """Bad input at the command line: exit code 2, one sentence that says what is wrong, and nothing half-written."""
-import json, multiprocessing, os, pickle, shutil, subprocess, sys
+import errno, json, multiprocessing, os, pickle, shutil, subprocess, sys
 from pathlib import Path
-import numpy as np, pytest
+import numpy as np, pytest, typer
 from semdedup import Selection, UserError, reports
+from semdedup.cli import friendly, main
 
 # Each command is a process of its own. Where processes can be forked, it is forked from one that has imported torch already: two seconds less, seventy times.
 PROCESSES = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
@@ -11,12 +12,13 @@ if sys.platform == 'linux': PROCESSES.set_forkserver_preload(['semdedup.cli', 's
 def child(folder, args, env, file_size):
     "What such a process does: the console script in `folder`, with its output in files beside it."
     for fd, name in (1, 'stdout'), (2, 'stderr'): os.dup2(os.open(folder.parent/name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), fd)
-    if file_size:
-        import resource
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     os.chdir(folder); os.environ.update(env); sys.argv[:] = ['semdedup', *map(str, args)]
-    from semdedup.cli import main
-    main()
+    if not file_size: return main()
+    import resource
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, before[1]))
+    try: main()
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, before)         # coverage has a file to write
 
 def command(folder, *args, env=None, file_size=None):
     "Run `semdedup ARGS` in `folder`; return exit code, standard output and standard error."
@@ -268,3 +270,22 @@ def test_a_full_disk_for_the_cache_is_named(folder, small_disk):
 def test_a_limit_on_file_sizes_is_named(folder):
     is_one_sentence(*command(folder, *RUN.split(), '--out', 'out', file_size=8192), ['Cannot write', 'selection.parquet'])
     is_whole(folder/'out')
+
+@pytest.mark.parametrize('error, code, says', [(OSError(errno.ENOSPC, 'No space left on device', 'x.csv'), 2, 'semdedup: x.csv cannot be written: the disk is full: free some space, and run the same command again.\n'),
+                                               (OSError(errno.EDQUOT, 'Quota'), 2, 'semdedup: A file cannot be written: the disk quota is used up: free some space, and run the same command again.\n'),
+                                               (KeyboardInterrupt(), 130, 'semdedup: stopped. What was finished is kept: the same command goes on from there.\n')], ids=['full', 'quota', 'Ctrl-C'])
+def test_what_a_library_could_not_write_is_a_sentence(capsys, error, code, says):
+    def command(): raise error
+    with pytest.raises(typer.Exit) as e: friendly(command)()
+    assert (e.value.exit_code, capsys.readouterr().err) == (code, says)
+
+def test_other_errors_of_the_system_are_shown_whole():
+    def command(): raise OSError(errno.EIO, 'Input/output error')
+    with pytest.raises(OSError, match='Input/output error'): friendly(command)()
+
+def test_a_question_that_is_not_answered_stops(capsys, monkeypatch):
+    "Typer calls that Abort."
+    def ask(**kwargs): raise typer.Abort
+    monkeypatch.setattr('semdedup.cli.app', ask)
+    with pytest.raises(SystemExit) as e: main()
+    assert (e.value.code, capsys.readouterr().err) == (130, 'semdedup: stopped.\n')

@@ -1,11 +1,12 @@
 """Encoders by name: weights that fit and weights that do not, names that are wrong, libraries that are missing."""
 import os, pickle, sys, urllib.error
 import numpy as np, pytest, torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from semdedup import UserError, embed
-from semdedup.embeddings import TorchEncoder, average_places, efficientnet_lite0, find_encoder, get_encoder, module_encoder, read_weights, takes_weights, torchvision_encoder
+from semdedup.embeddings import TorchEncoder, average_places, best_device, efficientnet_lite0, find_encoder, get_encoder, module_encoder, read_weights, takes_weights, torchvision_encoder, write_cache
 
 timm = pytest.importorskip('timm')
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
@@ -66,17 +67,49 @@ def test_weights_are_never_ignored(encoder):
 def test_which_encoders_have_weights():
     assert not takes_weights('pixels') and not takes_weights('copies') and all(takes_weights(n) for n in NETWORKS)
 
+def test_fourier_does_not_see_where_a_picture_stands():
+    "Moved around its borders it is the same, changed it is another; and a picture of nothing still has a row."
+    x = np.concatenate([IMAGES, np.roll(IMAGES, (5, 9), (2, 3)), IMAGES[..., ::-1, :].copy(), np.zeros_like(IMAGES[:1])])
+    y = embed(x, 'fourier', cache=False)
+    assert y.shape == (10, 3 * 32 * 17 + 1)
+    np.testing.assert_allclose(y[:3], y[3:6], atol=1e-3)
+    assert ((y[:3] * y[6:9]).sum(1) < .99).all() and y[9, :-1].max() == 0 < y[9, -1]
+
+@pytest.mark.parametrize('device, says', [('cuda', "device 'cuda' is not available here"), ('cuda:1', "device 'cuda:1' is not available here"), ('mps', "device 'mps' is not available here"), ('gpu', "Unknown device 'gpu'")])
+def test_a_device_that_is_not_there(monkeypatch, device, says):
+    for kind in torch.cuda, torch.backends.mps: monkeypatch.setattr(kind, 'is_available', lambda: False)
+    with pytest.raises(UserError, match=says): best_device(device)
+    assert (best_device(), best_device('cpu:0')) == ('cpu', 'cpu:0')
+    for kind in torch.backends.mps, torch.cuda: monkeypatch.setattr(kind, 'is_available', lambda: True); assert best_device() == ('mps' if kind is torch.backends.mps else 'cuda')
+
+def test_what_is_wrong_with_a_cache_and_no_fault_of_the_disk_is_shown_whole(monkeypatch, tmp_path):
+    def broken(*args, **kwargs): raise SafetensorError('Error while serializing: InvalidHeader')
+    monkeypatch.setattr('semdedup.embeddings.save_file', broken)
+    with pytest.raises(SafetensorError, match='InvalidHeader'): write_cache(tmp_path/'x.safetensors', np.ones((2, 3), np.float32), {})
+    def full(*args, **kwargs): raise SafetensorError('Error while serializing: IoError(Os { code: 28, kind: StorageFull }) (os error 28)')
+    monkeypatch.setattr('semdedup.embeddings.save_file', full)
+    with pytest.raises(UserError, match='Cannot write .*x.safetensors: the disk is full'): write_cache(tmp_path/'x.safetensors', np.ones((2, 3), np.float32), {})
+    assert not list(tmp_path.iterdir())
+
 # Without a network
 
-def test_a_download_that_fails_says_what_was_tried_and_what_to_do(data_root):
-    with pytest.raises(UserError) as e: get_encoder('resnet18', 32)
-    for part in 'https://download.pytorch.org/models/resnet18', 'no network', 'weights=', str(data_root/'resnet18'), 'efficientnet-lite0', 'copies': assert part in str(e.value)
+@pytest.mark.parametrize('name', ['resnet18', 'vgg16'])
+def test_a_download_that_fails_says_what_was_tried_and_what_to_do(data_root, name):
+    with pytest.raises(UserError) as e: get_encoder(name, 32)
+    for part in f'https://download.pytorch.org/models/{name}', 'no network', 'weights=', str(data_root/name), 'efficientnet-lite0', 'copies': assert part in str(e.value)
 
 def test_a_download_of_timm_that_fails_says_the_same(monkeypatch, data_root):
     def unreachable(*args, **kwargs): raise OSError('no network')
     monkeypatch.setattr(timm, 'create_model', unreachable)
     with pytest.raises(UserError) as e: get_encoder('dino', 32)
     for part in 'https://huggingface.co/timm/', 'no network', 'weights=', str(data_root/'vit_small_patch14_dinov2.lvd142m.safetensors'): assert part in str(e.value)
+
+def test_a_model_of_timm_loses_its_classifier(monkeypatch):
+    "Weights by chance, where there is no network."
+    create = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', lambda name, pretrained, **kwargs: create(name, pretrained=False, **kwargs))
+    enc = get_encoder('timm:mobilenetv3_small_050', 64)
+    assert enc(IMAGES).shape == (3, 1024) and enc.config['weights'] == 'timm mobilenetv3_small_050'
 
 def test_a_model_of_timm_that_has_no_weights_says_so():
     name = next(n for n in timm.list_models() if not timm.get_pretrained_cfg(n) or not timm.get_pretrained_cfg(n).has_weights)

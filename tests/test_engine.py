@@ -1,9 +1,9 @@
 """`deduplicate` at its borders: nothing, one item, one row a million times, numbers that are none, files that change, runs that are killed, memory that is bounded."""
 import errno, itertools, os, subprocess, sys
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
-from semdedup import Clusters, Selection, UserError, deduplicate, kmeans, open_vectors, pairwise, prune, rank
+from semdedup import Clusters, Selection, UserError, deduplicate, kmeans, prune, rank
 from semdedup.clustering import KMeans
-from semdedup.pairwise import STRIP, Tile, largest_earlier, nearest_pairs, tile_best, tile_pairs, tile_size
+from semdedup.pairwise import largest_earlier, nearest_pairs
 from semdedup.pruning import RULES, apportion, class_floors, keep_order, stratified, systematic, total_of, write_manifest
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -164,9 +164,9 @@ def test_ids_must_name_each_item_once(ids, says):
     with pytest.raises(UserError, match=says): deduplicate(ROWS, ids=ids)
 
 @pytest.mark.parametrize('change, says', [
-    (lambda g: Clusters(g.labels[:20], g.centroids, g.similarity[:20]), 'groups hold 20 items, but there are 30'),
+    (lambda g: Clusters(g.labels[:20], g.centroids, g.similarity[:20]), 'groups hold 20 items, but there are 30'), (lambda g: Clusters(g.labels[:0], g.centroids, g.similarity[:0]), 'groups hold 0 items'),
     (lambda g: Clusters(g.labels + 1, g.centroids, g.similarity), 'groups'), (lambda g: Clusters(g.labels - 1, g.centroids, g.similarity), 'groups'),
-    (lambda g: Clusters(g.labels, g.centroids[:, :3], g.similarity), 'groups')], ids=['length', 'label too large', 'label below 0', 'width'])
+    (lambda g: Clusters(g.labels, g.centroids[:, :3], g.similarity), 'groups')], ids=['length', 'nothing', 'label too large', 'label below 0', 'width'])
 @pytest.mark.parametrize('settings', [dict(), dict(exact=True)], ids=str)
 def test_groups_of_other_embeddings_are_refused(change, says, settings):
     x = copies(30, 4)
@@ -548,6 +548,16 @@ def test_a_floor_that_was_guessed_too_low_changes_nothing(monkeypatch, changes):
     assert_same(found, want)
     assert found.evidence.floor == 1 - 1e-3 > want.evidence.floor
 
+@pytest.mark.parametrize('rule', RULES)
+def test_equal_rows_where_memory_is_scarce(rule):
+    "More pairs than fit, and rows that are there twice, some of them of an item that stays."
+    x = copies(300, 2, noise=.3)
+    x[250:] = x[:50]
+    how = dict(eps=.2, rule=rule, keep='first', groups=given(np.arange(300) % 50 % 2, x))
+    want, found = deduplicate(x, **how), deduplicate(x, **how, memory='1kB')
+    assert_same(found, want)
+    assert not want.table.kept[250:].any() and want.table.duplicate_of[250:252].tolist() == [0, 1] and want.table.duplicate_similarity[250:252].tolist() == [1, 1]
+
 def test_adding_where_memory_is_scarce():
     "More pairs with the new items than fit."
     x = copies(300, 2, noise=.3)
@@ -565,6 +575,13 @@ def test_a_floor_needs_a_class_an_item(labels):
 @pytest.mark.parametrize('keep, says', [(list('abcdef'), r'keep is neither one of hard, easy, random, first nor numbers \(could not'), (np.ones((6, 2, 2)), r'shape \(6, 2, 2\) for 6 items'), (np.ones((6, 0)), 'one row an item'), ([1, 2, np.nan, 4, 5, np.nan], '2 of 6 are missing .*rows 2, 5')], ids=['words', 'cube', 'no column', 'NaN'])
 def test_priorities_are_a_number_an_item(keep, says):
     with pytest.raises(UserError, match=says): keep_order(in_one(ROWS), keep)
+
+@pytest.mark.parametrize('progressive', [False, True])
+def test_so_many_updates_and_no_more(progressive):
+    x = copies(600, 8, noise=1)
+    errors = [1 - kmeans(x, 12, max_iter=m, progressive=progressive).similarity.mean() for m in (1, 100)]
+    assert errors[0] > errors[1]
+    with pytest.raises(UserError, match='max_iter is 0'): kmeans(x, 12, max_iter=0)
 
 def test_progressive_means_spherical():
     with pytest.raises(UserError, match='progressive=True needs spherical=True'): kmeans(ROWS, 2, spherical=False, progressive=True)
@@ -596,33 +613,7 @@ def test_a_manifest_that_somebody_changed_is_refused(tmp_path, change, says):
     write_manifest(change(found.table), dict(config=found.config), tmp_path/'x.parquet')
     with pytest.raises(UserError, match=says): Selection.from_parquet(tmp_path/'x.parquet')
 
-# Half of the work
-
-def test_a_tile_whose_columns_all_stand_before_its_rows_is_looked_at_from_one_side(monkeypatch):
-    "From the other side nothing counts."
-    v, looks, look = open_vectors(copies(60, 5)).check(), [], pairwise.strip_candidates
-    monkeypatch.setattr(pairwise, 'strip_candidates', lambda t, s, c, sims, before, swap, *more: looks.append(swap) or look(t, s, c, sims, before, swap, *more))
-    tile, place = Tile(np.arange(30, 60), np.arange(30)), np.arange(60)
-    item, other, _ = tile_best(tile, v, place)
-    assert looks == [False] and item.tolist() == list(range(30, 60)) and other.max() < 30
-    looks.clear(); item, other, _ = tile_best(tile, v, place[::-1])
-    assert looks == [False, True] and item.tolist() == list(range(30)) and other.min() >= 30
-
-def test_a_tile_without_rows_has_no_pairs():
-    v = open_vectors(copies(60, 5)).check()
-    for tile in Tile(np.arange(0)), Tile(np.arange(0), np.arange(5)):
-        assert [len(a) for a in tile_pairs(tile, v, -1.)] == [len(a) for a in tile_best(tile, v, np.arange(60))] == [0, 0, 0]
-
 # What tools/mutate.py found that nobody noticed
-
-def test_a_tile_counts_its_pairs():
-    assert Tile(np.arange(5)).n_pairs == 10 and Tile(np.arange(3), np.arange(3, 7)).n_pairs == 12
-
-@pytest.mark.parametrize('memory, d, n_workers', [(2**30, 512, 8), (10**9, 64, 16), (2**32, 2048, 8)])
-def test_tiles_fill_the_memory_that_they_are_given_and_no_more(memory, d, n_workers):
-    a_row = 3 * n_workers * (24 * d + 12 * STRIP)
-    assert 256 < tile_size(memory, d, n_workers) < 4096 and tile_size(memory, d, n_workers) * a_row <= memory < (tile_size(memory, d, n_workers) + 1) * a_row
-    assert tile_size(1, d, n_workers) == 256 and tile_size(2**60, d, n_workers) == 4096
 
 def test_shares_are_whole_and_add_up():
     assert apportion(7, np.ones(3)).tolist() == [3, 2, 2] and apportion(4, np.array([1, 5, 0])).tolist() == [1, 3, 0]
@@ -630,3 +621,10 @@ def test_shares_are_whole_and_add_up():
     assert systematic(np.zeros(10), 2, None).tolist() == [2, 7] and systematic(np.zeros(3), 0, None).tolist() == [] == stratified(np.zeros(0), 0, None).tolist()
     labels = np.array([0] * 5 + [1] * 2)
     assert class_floors(labels, .5).tolist() == [3, 1] and class_floors(labels, 4).tolist() == [4, 2] and class_floors(labels, 1).tolist() == [1, 1]
+
+@pytest.mark.parametrize('second, floor, stay, guarded', [([3, 9], 1, [0, 1, 2, 3], []), ([8, 9], 1, [0, 1, 2, 8], [8]), ([8, 9], 2, [0, 1, 8, 9], [8, 9])], ids=['reached by itself', 'guarded', 'floors are all that stays'])
+def test_a_class_that_reaches_its_floor_by_itself_is_not_guarded(second, floor, stay, guarded):
+    "Ten images in the order of their scores, of which four stay; two are of the second class."
+    groups, labels = Clusters(np.zeros(10, int), np.ones((1, 2), np.float32), np.linspace(1, 0, 10, dtype=np.float32)), np.isin(np.arange(10), second).astype(int)
+    t = prune(groups, np.arange(10)[::-1], .4, 'common', labels=labels, floor=floor).table
+    assert np.flatnonzero(t.kept).tolist() == stay and np.flatnonzero(t.reason == 'its class would fall below the floor').tolist() == guarded

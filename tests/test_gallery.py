@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 import numpy as np, pytest
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
-from semdedup import dedup, gallery, leaks
+from semdedup import UserError, dedup, gallery, leaks
+from semdedup.own import prune_photos
 
 NAME = '<img src=x onerror=alert(1)>.png'
 ODD = [NAME, '"quoted\' & co.png', '{{ 7 * 7 }}.png', '猫 кошка.png', '</script><script>alert(2)</script>.png', 'javascript:alert(3).png']
@@ -127,6 +128,20 @@ def test_large_sets_have_small_pages(found, tmp_path, monkeypatch):
     for k in 'groups', 'doubtful', 'labels', 'clusters', 'leaks': monkeypatch.setitem(gallery.SHOWN, k, 1)
     page = Page(gallery.write_gallery(found, tmp_path/'index.html').read_text())
     assert re.search(r'1 of \d+ groups are shown; the manifest has all', page.text) and len(page.all('img')) < 40
+
+def test_thresholds_that_were_not_compared_are_no_steps(found, monkeypatch):
+    "As where there were more pairs than memory holds."
+    decide, steps = found.evidence.decide, gallery.steps_of(found)
+    def only(threshold):
+        if threshold < 1 - found.config['eps'] - 1e-9: raise UserError('There are more pairs than memory holds')
+        return decide(threshold)
+    monkeypatch.setattr(found.evidence, 'decide', only)
+    assert gallery.steps_of(found) == [s for s in steps if s[0] <= .5] and steps[-1][0] > .5
+
+def test_what_compared_nothing_has_no_page(photos, tmp_path):
+    found = prune_photos(photos/'train', .5, encoder='pixels', n_clusters=2, cache=False)
+    with pytest.raises(UserError, match='make it of what dedup returns'): gallery.write_gallery(found, tmp_path/'index.html')
+    assert not list(tmp_path.iterdir())
 
 # For all hands and eyes
 

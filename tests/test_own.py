@@ -116,6 +116,13 @@ def test_the_suggestion_does_not_depend_on_threads(monkeypatch):
     for n in '12': monkeypatch.setenv('SEMDEDUP_THREADS', n); eps.append(own.suggest_eps(x).eps)
     assert eps[0] == eps[1] and 0 < eps[0] < .2
 
+@pytest.mark.parametrize('centre, most, eps, why', [(-4, 1, .2, 'asks for a probability of four to one'), (-1, 9, None, 'at most half a false find is expected in all')], ids=['none is likely', 'some are'])
+def test_where_no_heap_of_copies_stands_apart(centre, most, eps, why):
+    "Probabilities of one kind only, on the scale of odds: if none of them is likely, the usual threshold; else one that chance hardly reaches."
+    w = np.random.default_rng(0).gumbel(centre, 1, 400)
+    found = own.suggest_from(1 / (1 + np.exp(-w[w < most])), np.full(50, .001), odds=True)
+    assert why in found.why and found.mixture.share == 0 and (found.eps == eps if eps else found.eps < .05 and found.found <= 2)
+
 # Few images
 
 @pytest.mark.parametrize('n, stay', [(1, 1), (2, 1), (5, 1)])
@@ -144,6 +151,19 @@ def test_no_images(tmp_path):
 ], ids=str)
 def test_mistakes_are_answered(album, asked, says):
     with pytest.raises(UserError, match=says): dedup(album, **asked)
+
+def test_embeddings_are_added_photographs_are_not(found):
+    with pytest.raises(UserError, match='Put the new images into the folder and call dedup again'): found.add(np.ones((3, 3)))
+
+def test_large_jpegs_are_compared_in_full_once(tmp_path, tiles, monkeypatch):
+    "They were scanned at a reduced size: whether their pixels are the same to the last one is looked up then, and remembered."
+    picture = tiles[0].resize((900, 700))
+    picture.save(tmp_path/'0.jpg', quality=90); raw = (tmp_path/'0.jpg').read_bytes()
+    (tmp_path/'1.jpg').write_bytes(raw[:2] + b'\xff\xfe\x00\x07hello' + raw[2:])   # a comment
+    Image.open(tmp_path/'0.jpg').save(tmp_path/'2.png'); picture.save(tmp_path/'3.jpg', quality=91)
+    assert dedup(tmp_path, eps=.5, keep='first').table['exact'].tolist() == ['', 'pixels', 'pixels', '']
+    monkeypatch.setattr(own, 'same_pixels', None)
+    assert dedup(tmp_path, eps=.5, keep='first').table['exact'].tolist() == ['', 'pixels', 'pixels', '']
 
 # In a training script
 
@@ -203,6 +223,52 @@ def test_images_without_files_are_written(tmp_path, tiles):
     assert len(files(to)) == 4 and {n.split('/')[0] for n in files(to)} == {'0', '1'} and all(np.asarray(Image.open(to/n)).shape == (200, 200, 3) for n in files(to))
     with pytest.raises(UserError, match='no files to link to'): f.write_folder(tmp_path/'links', 'link')
 
+@pytest.fixture
+def few(tmp_path, tiles):
+    "Five small pictures, all of which stay."
+    (tmp_path/'few').mkdir()
+    for n, im in enumerate(tiles[:5]): im.resize((40, 40)).save(tmp_path/'few'/f'{n}.png')
+    return dedup(tmp_path/'few', eps=0, cache=False)
+
+def test_a_name_that_is_taken_is_never_overwritten(tmp_path, tiles):
+    "Images without files of their own."
+    f = dedup(np.stack([np.asarray(t.resize((40, 40))) for t in tiles[:3]]), eps=0, cache=False)
+    names = files(f.write_folder(tmp_path/'new'))
+    (tmp_path/'new'/names[1]).write_bytes(b'mine')
+    with pytest.raises(UserError, match=f'{names[1]} is there already, and is something else'): f.write_folder(tmp_path/'new')
+    assert (tmp_path/'new'/names[1]).read_bytes() == b'mine'
+
+@pytest.mark.parametrize('how, function', [('copy', 'shutil.copy2'), ('link', 'os.link'), ('symlink', 'os.symlink')])
+def test_a_full_disk_is_said_and_the_same_again_goes_on(few, tmp_path, monkeypatch, how, function):
+    import errno
+    module, name = function.split('.')
+    real, calls = getattr({'os': os, 'shutil': shutil}[module], name), []
+    def full(source, target, **kwargs):
+        calls.append(target)
+        if len(calls) == 3: raise OSError(errno.ENOSPC, 'No space left on device')
+        return real(source, target, **kwargs)
+    with monkeypatch.context() as m, pytest.raises(UserError, match='Cannot write .*the disk is full: free some space'):
+        m.setattr(function, full); few.write_folder(tmp_path/'new', how)
+    assert len(files(tmp_path/'new')) == 2
+    assert files(few.write_folder(tmp_path/'new', how)) == [f'{n}.png' for n in range(5)]
+
+def test_two_images_with_one_name_are_refused(few, tmp_path):
+    "As of files on several drives, which no folder holds."
+    few.photos.folder = None; few.photos.ids[:2] = '../a.png', 'a.png'
+    with pytest.raises(UserError, match="2 images would have the name 'a.png'"): few.write_folder(tmp_path/'new')
+    assert not (tmp_path/'new').exists()
+
+def test_images_in_an_archive_are_written_as_they_are(tmp_path, tiles):
+    "With an ending that says what they are."
+    import tarfile
+    (tmp_path/'in').mkdir()
+    for im, name, kind in zip(tiles, ('a.jpg', 'b.jpeg', 'c.TIFF', 'd.png', 'e.jpg'), ('JPEG', 'JPEG', 'TIFF', 'PNG', 'PNG')): im.resize((40, 40)).save(tmp_path/'in'/name, kind)
+    with tarfile.open(tmp_path/'x.tar', 'w') as tar: tar.add(tmp_path/'in', 'in')
+    f = dedup(tmp_path/'x.tar', eps=0, cache=False)
+    to = f.write_folder(tmp_path/'new'); f.write_folder(to)
+    names = {'a.jpg': 'a.jpg', 'b.jpeg': 'b.jpeg', 'c.TIFF': 'c.TIFF', 'd.png': 'd.png', 'e.jpg': 'e.jpg.png'}
+    assert files(to) == sorted(f'in/{n}' for n in names.values()) and all((to/'in'/new).read_bytes() == (tmp_path/'in'/old).read_bytes() for old, new in names.items())
+
 # Leaks
 
 def test_leaks(tmp_path, album, tiles):
@@ -224,6 +290,16 @@ def test_leaks(tmp_path, album, tiles):
 def test_leaks_by_embedding(album):
     found = leaks(album, album, eps=.001, encoder='pixels')
     assert found.table['leak'].sum() == 57 and not found.config['verified']
+
+def test_embeddings_that_depend_on_the_size_of_images_cannot_be_compared(tmp_path):
+    import torch
+    for name, side in ('train', 40), ('test', 70):
+        (tmp_path/name).mkdir()
+        for i in range(3): Image.effect_noise((side, side), 50 + i).save(tmp_path/name/f'{i}.png')
+    with pytest.raises(UserError, match='embeddings of [0-9]+ numbers, test images of [0-9]+: give an encoder'): leaks(tmp_path/'train', tmp_path/'test', encoder=torch.nn.Flatten(), cache=False)
+    found = leaks(tmp_path/'train', tmp_path/'train', eps=.001, encoder='pixels', cache=False)
+    assert len(found) == 3 and repr(found) == 'Leaks(3 of 3 test images have a near-copy in training, eps=0.001)'
+    assert pd.read_parquet(found.to_parquet(tmp_path/'leaks.parquet'))['leak'].all()
 
 # Pruning
 

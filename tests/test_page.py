@@ -1,5 +1,5 @@
 """The page: one file that loads nothing, runs nothing, and shows names as they are. And unusual reports."""
-import base64, re, shlex
+import base64, os, re, shlex
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 import numpy as np, pandas as pd, pytest
@@ -102,6 +102,15 @@ def test_misspelt_parameters_are_refused(tmp_path, notebook, parameters, says):
 def test_a_mistake_inside_a_notebook_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"^Unknown data set 'digit'\. Did you mean 'digits'\?"): reports.run_notebook('E1_cosine_similarity', tmp_path, {'dataset': 'digit'})
 
+def test_what_is_no_mistake_of_the_user_is_shown_whole(tmp_path, monkeypatch):
+    "And the environment is left as it was."
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    def broken(*args, **kwargs): raise PapermillExecutionError(3, 7, 'x = 1 / 0', 'ZeroDivisionError', 'division by zero', ['the traceback'])
+    monkeypatch.setattr(papermill, 'execute_notebook', broken); monkeypatch.delenv('SEMDEDUP_PROGRESS', raising=False)
+    with pytest.raises(PapermillExecutionError, match='the traceback'): reports.run_notebook('E1_cosine_similarity', tmp_path, {})
+    assert 'SEMDEDUP_PROGRESS' not in os.environ
+
 # Unusual reports
 
 def test_classes_without_images_and_with_odd_names(tmp_path):
@@ -147,6 +156,11 @@ def test_every_grid_recommends_something(tmp_path, digits, grid):
     assert 'training' in ' '.join(reports.recommend(summary))
     pd.testing.assert_frame_equal(again(), reports.read_results(tmp_path/'results.parquet'), check_dtype=False)
     assert again().train_seconds.tolist() == results.train_seconds.tolist()
+
+def test_copies_that_are_found():
+    "Images 0 and 1 are there twice, image 2 once: of three that go, two are still represented, and no more could have been."
+    assert reports.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2])) == (2 / 3, 1.) and reports.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2, 3, 4])) == (1., .5)
+    for index, keep in ([0, 1, 2], [0]), ([0, 0, 1], [0, 1, 2]): assert np.isnan(reports.copies_found(np.array(index), np.array(keep))).all()
 
 def test_recommendation_says_so_where_chance_is_as_good():
     row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, val_accuracy=1., cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio)) | more

@@ -76,6 +76,13 @@ def test_a_camera_s_damaged_exif_does_no_harm():
     exif[0x0112] = 99
     assert decode(encoded(scene(), 'JPEG', exif=exif)).shape == (3, 40, 60)
 
+@pytest.mark.parametrize('error', [SyntaxError('not a TIFF file'), struct.error('unpack requires a buffer'), ZeroDivisionError()], ids=lambda e: type(e).__name__)
+def test_whatever_pillow_says_of_exif_does_no_harm(monkeypatch, error):
+    exif = Image.Exif(); exif[0x0112] = 6
+    def broken(im): raise error
+    monkeypatch.setattr(Image.Image, 'getexif', broken)
+    assert decode(encoded(scene(), 'JPEG', exif=exif)).shape == (3, 40, 60)
+
 def png_header(w, h):
     "A PNG of so many pixels that holds none."
     chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
@@ -385,6 +392,25 @@ def test_a_pipe_is_no_image_and_a_folder_that_cannot_be_opened_is_named(tmp_path
     assert list(photos.ids) == ['a.png'] and 'folder closed: Permission denied' in photos.skipped and ('neither file nor folder' in photos.skipped) == hasattr(os, 'mkfifo')
     with pytest.raises(UserError, match='cannot be opened'): open_photos(tmp_path/'closed')
 
+def test_a_file_whose_beginning_may_not_be_read_is_no_image(tmp_path, monkeypatch):
+    "It has no ending that says so, and nobody can look."
+    import builtins
+    write(tmp_path, {'a.png': LOSSLESS['png'], 'b': LOSSLESS['png'], 'c': LOSSLESS['png']})
+    def refuse(path, *args):
+        if str(path).endswith('c'): raise PermissionError(13, 'Permission denied')
+        return builtins.open(path, *args)
+    monkeypatch.setattr('semdedup.photos.open', refuse, raising=False)
+    assert list(open_photos(tmp_path).ids) == ['a.png', 'b']
+
+def test_files_on_several_drives_are_named_by_their_whole_paths(tmp_path, monkeypatch):
+    "As on Windows, where they have no folder in common."
+    files = [write(tmp_path, {f'{d}/a.png': LOSSLESS['png']})/d/'a.png' for d in 'CD']
+    def none(paths): raise ValueError("Paths don't have the same drive")
+    monkeypatch.setattr(os.path, 'commonpath', none)
+    photos = open_photos(files)
+    assert list(photos.ids) == list(map(str, files)) and photos.folder is None and [photos.path(i) for i in (0, 1)] == files
+    assert all(photos.read(i) == LOSSLESS['png'] for i in (0, 1))
+
 @pytest.mark.parametrize('name', ['x.tar', 'x.parquet'])
 def test_an_archive_that_is_removed_after_it_was_opened(tmp_path, name):
     if name == 'x.tar':
@@ -393,6 +419,10 @@ def test_an_archive_that_is_removed_after_it_was_opened(tmp_path, name):
     photos = open_photos(tmp_path/name)
     (tmp_path/name).unlink()
     with pytest.raises(Unreadable): photos.read(0)
+
+def test_a_single_image_is_a_set(tmp_path):
+    photos = open_photos(write(tmp_path, {'a.png': LOSSLESS['png']})/'a.png')
+    assert (list(photos.ids), photos.path(0), photos.folder, photos.read(0)) == (['a.png'], tmp_path/'a.png', tmp_path, LOSSLESS['png'])
 
 def test_a_label_column_that_is_not_there(tmp_path):
     pq.write_table(pa.table({'image': [encoded(scene())], 'kind': ['a']}), tmp_path/'x.parquet')

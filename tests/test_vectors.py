@@ -67,6 +67,9 @@ def test_a_table_is_unpacked_once(tmp_path, monkeypatch):
     new = open_vectors(tmp_path/'x.parquet', scratch=tmp_path/'scratch')
     np.testing.assert_array_equal(new.take(slice(None)), X[::-1]); assert new.ids is None
 
+def test_how_much_there_is():
+    assert [repr(open_vectors(x)) for x in (X, [X, X[:7]])] == ['Vectors(40 × 4, float32, 1 part)', 'Vectors(47 × 4, float32, 2 parts)']
+
 @pytest.mark.parametrize('scale', [1e-200, 1e200])
 def test_rows_of_any_length_are_clustered_by_direction(scale):
     "Their squares leave the range of float64."

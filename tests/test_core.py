@@ -1,0 +1,41 @@
+"""Work that is sent elsewhere: in bundles, in order, with what is large sent once."""
+import pytest, torch
+from semdedup.core import DaskWorkers, alone, workers_on
+
+class Large:
+    "Something that is worth sending once."
+    shareable = True
+
+class Task:
+    def __init__(self, client, work): self.client, self.work = client, work
+    def result(self): self.client.waiting -= 1; return self.work()
+
+class Client:
+    "Of a cluster of two workers, which does what it is told when it is asked for it."
+    def __init__(self): self.scattered, self.bundles, self.waiting, self.most = [], [], 0, 0
+    def scheduler_info(self): return dict(workers=dict.fromkeys('ab'))
+    def scatter(self, value, **how): self.scattered.append(value); return 'sent', value
+    def submit(self, fn, do, some, *shared, pure):
+        self.bundles.append(some); self.waiting += 1; self.most = max(self.most, self.waiting)
+        return Task(self, lambda: fn(do, some, *(s[1] if isinstance(s, tuple) else s for s in shared)))
+
+@pytest.mark.parametrize('n, bundle', [(0, 1), (1, 3), (23, 1), (23, 4), (24, 4)])
+def test_the_order_is_that_of_the_blocks(n, bundle):
+    client, large = Client(), Large()
+    with workers_on(client) as w:
+        assert isinstance(w, DaskWorkers) and w.n_workers == 2
+        for _ in range(2): assert list(w.map(lambda block, l, power: (block ** power, l is large), range(n), large, 3, bundle=bundle)) == [(i ** 3, True) for i in range(n)]
+        assert client.scattered == [large] and [i for b in client.bundles for i in b] == [*range(n)] * 2 and max(map(len, client.bundles), default=bundle) <= bundle
+        assert client.most <= 8 and client.waiting == 0                # of a long list little is under way
+    with workers_on(client) as w: list(w.map(lambda block, l: block, [1], large))
+    assert client.scattered == [large, large]
+
+def test_torch_gets_its_threads_back():
+    "Also if the work fails."
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert alone(lambda block, y: (block + y, torch.get_num_threads()), [1, 2], 10) == [(11, 1), (12, 1)] and torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError): alone(lambda block: 1 // block, [1, 0])
+        assert torch.get_num_threads() == 2
+    finally: torch.set_num_threads(before)
