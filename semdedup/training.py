@@ -23,7 +23,7 @@ from .pruning import Selection
 __all__ = ['MODELS', 'REGIMES', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 'Batches', 'scale_of', 'Recipe', 'threads',
            'accuracy', 'errors', 'mlp_gradients', 'gradients', 'train_stack', 'Run', 'check_training', 'Stopped',
            'stacks', 'train', 'shared_out', 'one_thread_each', 'interval', 'difference', 'paired_p', 'holm', 'Scores',
-           'evaluate']
+           'kept_rows', 'evaluate']
 
 # %% ../nbs/06_training.ipynb #fddd4610
 class Model(Protocol):
@@ -380,7 +380,7 @@ def holm(
     out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
     return out
 
-# %% ../nbs/06_training.ipynb #134a07e3
+# %% ../nbs/06_training.ipynb #839769a2
 @dataclass
 class Scores:
     "Accuracy of selections beside random subsets of the same size: what `evaluate` returns."
@@ -389,9 +389,25 @@ class Scores:
     def __repr__(self) -> str: return self.summary.round(2).to_string(index=False)
     def _repr_html_(self) -> str: return self.summary.round(2).to_html(index=False)
 
+def kept_rows(
+    selection: Selection | np.ndarray, # a selection, rows that are kept, or a mask
+    images: Images, # the data set that it was made of
+    i: int, # its place in a list: errors say it
+) -> np.ndarray: # (m,) int64
+    "The training images that a selection keeps; raises `UserError` if it is none of these."
+    n, rows = len(images.train), selection.keep if isinstance(selection, Selection) else np.asarray(selection)
+    if isinstance(selection, Selection):
+        if len(selection) != n: raise UserError(f'Selection {i} was made of {len(selection)} images; {images.name} has {n} training images. Give selections of these.')
+    elif rows.dtype == bool and rows.shape == (n,): return np.flatnonzero(rows)
+    elif rows.ndim != 1 or (len(rows) and rows.dtype.kind not in 'iu'):
+        raise UserError(f'Selection {i} has shape {rows.shape} and type {rows.dtype}; expected a Selection, the rows that are kept as whole numbers, or a mask of {n}.')
+    if len(rows) and not 0 <= rows.min() <= rows.max() < n: raise UserError(f'Selection {i} names row {rows.max() if rows.max() >= n else rows.min()}; {images.name} has {n} training images, from 0 on. Give rows of these.')
+    return rows.astype(np.int64)
+
+# %% ../nbs/06_training.ipynb #9b0522fe
 def evaluate(
     images: Images, # the data set that the selections were made of
-    selections: Sequence[Selection | np.ndarray], # selections, or rows that are kept
+    selections: Selection | np.ndarray | Sequence[Selection | np.ndarray], # selections, rows that are kept, or masks
     model: str = 'mlp', # mlp or cnn
     seeds: int = 10, # trainings of each
     epochs: int = 30, # passes over the kept images
@@ -402,10 +418,8 @@ def evaluate(
     n, recipe = len(images.train), Recipe(model, epochs)
     check_range('seeds', seeds, 1, whole=True); check_name('regime', regime, REGIMES)
     wanted = [('full', 'full', np.arange(n))]
-    for i, s in enumerate([selections] if isinstance(selections, Selection) else selections):
-        if isinstance(s, Selection) and len(s) != n: raise UserError(f'Selection {i} was made of {len(s)} images; {images.name} has {n} training images. Give selections of these.')
-        keep = s.keep if isinstance(s, Selection) else np.asarray(s, np.int64)
-        if len(keep) and not 0 <= keep.min() <= keep.max() < n: raise UserError(f'Selection {i} names row {keep.max() if keep.max() >= n else keep.min()}; {images.name} has {n} training images, from 0 on. Give rows of these.')
+    for i, s in enumerate([selections] if isinstance(selections, Selection) or getattr(selections, 'ndim', 0) == 1 else selections):
+        keep = kept_rows(s, images, i)
         name = f'{i}: {s.config["name"]}' if isinstance(s, Selection) else str(i)
         wanted += [(name, name, keep), (name, 'random', None)]
     runs, info = [], []
