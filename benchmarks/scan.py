@@ -46,11 +46,8 @@ def folder_of(root: Path, name: str, n: int, width: int, height: int) -> Path:
 def make(name: str, side: int | None, precision: str = 'float32'):
     "The encoder."
     if name == 'resnet18':
-        import torch
         from torchvision.models import resnet18
-        torch.manual_seed(0)
-        name = TorchEncoder('resnet18', resnet18(weights=None), side, device='cpu', **IMAGENET_INPUT)
-        return get_encoder(name, side, precision)
+        return TorchEncoder(name, resnet18(weights=None), side, device='cpu', precision=precision, **IMAGENET_INPUT)
     return get_encoder(name, side or 32, precision, size=side, device='cpu')
 
 def plain(folder: Path, encoder, n_workers: int) -> int:

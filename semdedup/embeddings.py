@@ -399,7 +399,7 @@ def write_cache(
             if not code: raise
             raise OSError(int(code[1]), str(e)) from e
 
-# %% ../nbs/01_embeddings.ipynb #0c3d3353
+# %% ../nbs/01_embeddings.ipynb #5082f636
 def get_encoder(
     encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any], # a name, an encoder, a network, or a function from a batch (b, c, h, w) uint8 to rows (b, d)
     side: int, # of the images, in pixels
@@ -407,11 +407,6 @@ def get_encoder(
     **kwargs: Any, # weights, size, device: what the encoder takes of them
 ) -> Encoder:
     "The encoder of that name; networks and functions are wrapped, encoders are returned as they are."
-    if precision != 'float32':
-        enc = get_encoder(encoder, side, **kwargs)
-        if not isinstance(enc, TorchEncoder): raise UserError(f'encoder {enc.name!r} is no network, and computes in float32 only. Leave precision out.')
-        enc = copy.copy(enc); enc.config = {**enc.config}; enc.compute_in(precision)
-        return enc
     if isinstance(encoder, str): make = find_encoder(encoder)
     elif isinstance(encoder, nn.Module): make = functools.partial(module_encoder, encoder)
     elif callable(encoder): make = lambda side, device=None: encoder if isinstance(encoder, Encoder) else Custom(encoder)
@@ -419,7 +414,13 @@ def get_encoder(
     wanted = {k: v for k, v in kwargs.items() if v is not None}
     unknown = [k for k in wanted if k not in inspect.signature(make).parameters]
     if unknown: raise UserError(f'encoder {encoder if isinstance(encoder, str) else type(encoder).__name__!r} takes no {" or ".join(unknown)}. Leave it out, or choose another encoder.')
-    return make(side=side, **wanted)
+    enc = make(side=side, **wanted)
+    if precision == 'float32': return enc
+    if not isinstance(enc, TorchEncoder): raise UserError(f'encoder {enc.name!r} is no network, and computes in float32 only. Leave precision out.')
+    enc = copy.copy(enc) # the caller's own stays as it is
+    enc.config = {**enc.config}
+    enc.compute_in(precision)
+    return enc
 
 def name_of(
     encoder: Any, # what `get_encoder` takes

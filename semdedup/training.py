@@ -380,7 +380,7 @@ def holm(
     out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
     return out
 
-# %% ../nbs/06_training.ipynb #839769a2
+# %% ../nbs/06_training.ipynb #a559af32
 @dataclass
 class Scores:
     "Accuracy of selections beside random subsets of the same size: what `evaluate` returns."
@@ -395,11 +395,11 @@ def kept_rows(
     i: int, # its place in a list: errors say it
 ) -> np.ndarray: # (m,) int64
     "The training images that a selection keeps; raises `UserError` if it is none of these."
-    n, rows = len(images.train), selection.keep if isinstance(selection, Selection) else np.asarray(selection)
-    if isinstance(selection, Selection):
-        if len(selection) != n: raise UserError(f'Selection {i} was made of {len(selection)} images; {images.name} has {n} training images. Give selections of these.')
-    elif rows.dtype == bool and rows.shape == (n,): return np.flatnonzero(rows)
-    elif rows.ndim != 1 or (len(rows) and rows.dtype.kind not in 'iu'):
+    n = len(images.train)
+    if isinstance(selection, Selection) and len(selection) != n: raise UserError(f'Selection {i} was made of {len(selection)} images; {images.name} has {n} training images. Give selections of these.')
+    rows = selection.keep if isinstance(selection, Selection) else np.asarray(selection)
+    if rows.dtype == bool and rows.shape == (n,): return np.flatnonzero(rows)
+    if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in 'iu'):
         raise UserError(f'Selection {i} has shape {rows.shape} and type {rows.dtype}; expected a Selection, the rows that are kept as whole numbers, or a mask of {n}.')
     if len(rows) and not 0 <= rows.min() <= rows.max() < n: raise UserError(f'Selection {i} names row {rows.max() if rows.max() >= n else rows.min()}; {images.name} has {n} training images, from 0 on. Give rows of these.')
     return rows.astype(np.int64)
