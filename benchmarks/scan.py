@@ -21,7 +21,7 @@ from semdedup.core import Workers, atomic_write, cpu_count
 from semdedup.embeddings import IMAGENET_INPUT, TorchEncoder, get_encoder
 from semdedup.scanning import scan
 
-SETS = {'small': (64, 64, 3000), 'medium': (500, 375, 600), 'large': (2400, 1800, 100)} # width, height, how many
+SETS = {'small': (64, 64, 6000), 'medium': (500, 375, 2400), 'large': (2400, 1800, 200)} # width, height, how many: enough that starting processes does not count
 ENCODERS = {'copies': None, 'efficientnet-lite0': 64, 'resnet18': 64} # name → pixels a side, or its own
 
 # The photographs
@@ -126,7 +126,7 @@ def peak(method: str, folder: Path) -> float:
 def memory(root: Path, part: int, rounds: int) -> list[dict]:
     "Peak memory beyond that of the imports, in MB, for more and more images of 64 × 64 (hard links to the same ones), with the encoder for near-copies."
     rows, (width, height, n) = [], SETS['small']
-    some = sorted(folder_of(root, 'few', max(40, n // part // 3), width, height).rglob('*.jpg'))
+    some = sorted(folder_of(root, 'few', max(40, n // part // 6), width, height).rglob('*.jpg'))
     for times in 1, 4, 16:
         folder = root/f'times{times}'
         for k in range(times):

@@ -25,10 +25,10 @@ from .training import REGIMES, Recipe, Run, check_training, difference, holm, in
 # %% auto #0
 __all__ = ['GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'same_config', 'claim_folder', 'State',
            'Part', 'original_names', 'original_grid', 'evidence_grid', 'best_original', 'planted_grid', 'plan',
-           'read_results', 'write_results', 'keys', 'copies_found', 'Grid', 'train_grid', 'summarise', 'with_interval',
-           'read_summary', 'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend',
-           'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'tidy', 'escape', 'data_uri',
-           'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
+           'read_results', 'write_results', 'keys', 'copies_found', 'Grid', 'train_grid', 'summarise', 'seeds_text',
+           'with_interval', 'read_summary', 'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats',
+           'recommend', 'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'tidy', 'escape',
+           'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
            'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
@@ -103,7 +103,7 @@ class State:
     def finish(self, name: str, key: str) -> None:
         with atomic_write(self.folder/name) as tmp: tmp.write_text(key)
 
-# %% ../nbs/08_reports.ipynb #8092a8c1
+# %% ../nbs/08_reports.ipynb #071786fc
 @dataclass(frozen=True)
 class Part:
     "Some selections, at some ratios."
@@ -112,6 +112,7 @@ class Part:
     encoder: str # the space
     regimes: tuple[str, ...] = ('epochs',)
     n_clusters: int = 20
+    seeds: int | None = None # trainings each; the configuration's if not given
 
 # %% ../nbs/08_reports.ipynb #065a7133
 def original_names(config: Config) -> tuple[str, ...]: # rank and prune types, chance inside clusters last
@@ -125,20 +126,20 @@ def original_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     yield Part(('random', *names, 'semdedup'), config.ratios, last, config.regimes, k)
     for e in config.encoders[:-1]: yield Part((*(n for n in names if not n.startswith('random')), 'semdedup'), config.ratios, e, config.regimes[:1], k)
 
-# %% ../nbs/08_reports.ipynb #99e8258f
+# %% ../nbs/08_reports.ipynb #8e802628
 def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
     "Ours beside chance first, then the original's, the literature's, and a sweep over the number of clusters."
-    last, k, main = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels')
+    last, k, main, few = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels'), min(config.seeds, 10)
     yield Part(('full',), (1.,), last, n_clusters=k)
     yield Part(main, (.05, .1, .25, .5, .75), last, n_clusters=k)
-    yield Part(main, (.1, .25), last, ('steps',), k)
+    yield Part(main, (.1, .25), last, ('steps',), k, few)
     for e in reversed(config.encoders):
         names = (n for n in original_names(config) if e == last or not n.startswith('random'))
-        yield Part((*names, 'semdedup', 'cover'), (.1, .25, .5), e, n_clusters=k)
-    yield Part(tuple(m for m in METHODS if m not in (*main, 'facility-location', 'originals')), (.1, .25), last, n_clusters=k) # facility location is what `ours` does
+        yield Part((*names, 'semdedup', 'cover'), (.1, .25, .5), e, n_clusters=k, seeds=few)
+    yield Part(tuple(m for m in METHODS if m not in (*main, 'facility-location', 'originals')), (.1, .25), last, n_clusters=k, seeds=few) # facility location is what `ours` does
     best = best_original(results())
     if best:
-        for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25, .5), best[1], n_clusters=n)
+        for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25, .5), best[1], n_clusters=n, seeds=few)
 
 def best_original(
     results: pd.DataFrame, # so far
@@ -160,7 +161,7 @@ def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterato
 
 GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]] = {'original': original_grid, 'evidence': evidence_grid, 'planted': planted_grid}
 
-# %% ../nbs/08_reports.ipynb #91efd348
+# %% ../nbs/08_reports.ipynb #cded5b95
 KEY = ['dataset', 'selection', 'encoder', 'n_clusters', 'rank_type', 'prune_type', 'rule', 'ratio', 'model', 'epochs', 'regime', 'seed'] # what makes a run the same run
 CURVE_KEY = ['selection', 'encoder', 'ratio', 'seed'] # what tells curves apart: they are drawn with equal steps only
 COLUMNS = [*KEY, 'eps', 'n_train', 'n_classes', 'steps', 'accuracy', 'val_accuracy', 'train_seconds', 'select_seconds', 'precision', 'recall', 'selection_hash'] # of results.parquet
@@ -171,7 +172,7 @@ def plan(
 ) -> pd.DataFrame: # the columns of `KEY`, a row a training
     "What a part of a grid trains."
     rows = []
-    for seed in range(config.seeds):
+    for seed in range(part.seeds or config.seeds):
         for ratio in part.ratios:
             for name in part.selections:
                 rank_type, prune_type = rank_and_prune(name) or (None, None)
@@ -302,7 +303,7 @@ def train_grid(
         missing += len(grid.missing(part))
     return grid.results, grid.curves, missing
 
-# %% ../nbs/08_reports.ipynb #2e6ff97f
+# %% ../nbs/08_reports.ipynb #b1e68bb4
 def summarise(
     results: pd.DataFrame, # a row a run
 ) -> pd.DataFrame: # a row a selection, encoder, ratio and regime
@@ -324,6 +325,13 @@ def summarise(
     table = pd.DataFrame(rows).sort_values(['regime', 'ratio', 'selection', 'encoder', 'n_clusters'], key=lambda c: c.map(regimes.index) if c.name == 'regime' else c, ignore_index=True)
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
+
+def seeds_text(
+    summary: pd.DataFrame, # from `summarise`
+) -> str: # 5 seeds, or 10 to 40 seeds
+    "How many trainings a mean is of."
+    least, most = summary.seeds.min(), summary.seeds.max()
+    return f'{most} seeds' if least == most else f'{least} to {most} seeds'
 
 # %% ../nbs/08_reports.ipynb #2c7ca476
 def with_interval(
