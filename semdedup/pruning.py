@@ -471,7 +471,7 @@ def choose_floor(
     above = np.cumsum(counts[::-1])[::-1] / max(counts.sum(), 1) * total
     return float(min(threshold, edges[:-1][above <= budget].min(initial=1)))
 
-# %% ../nbs/05_pruning.ipynb #b7d2b3e8
+# %% ../nbs/05_pruning.ipynb #8b065f3c
 def target_size(
     target: float | int, # a number of items, or a fraction as a float up to 1
     n: int, # items
@@ -498,18 +498,25 @@ def find_eps(
     n_kept: Callable[[float], int], # eps → how many stay
     m: int, # how many shall stay
     values: np.ndarray | None = None, # similarities of pairs, where they are at hand: between two of them nothing changes
+    first: Sequence[float] = (), # eps to try before all others
 ) -> tuple[float, float]: # the smallest eps found for which at most `m` stay, and the last tried for which more do
-    "Double eps until at most `m` stay, then halve the distance."
-    low, high = 0., 2. ** -12
-    if n_kept(0.) <= m: return 0., 0.
-    while n_kept(high) > m:
+    "Double eps until at most `m` stay, then halve the distance. With a larger eps no more stay: what others have answered is not asked again."
+    low, high, enough = 0., 2. ** -12, {}
+    def at_most_m(eps: float) -> bool:
+        if any(e <= eps for e, yes in enough.items() if yes): return True
+        if any(e >= eps for e, yes in enough.items() if not yes): return False
+        enough[eps] = n_kept(eps) <= m
+        return enough[eps]
+    for eps in (*first, 0.): at_most_m(eps)
+    if enough.get(0.): return 0., 0.
+    while not at_most_m(high):
         if high >= 2: raise UserError(f'target {m}: {n_kept(2.)} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
         low, high = high, min(2., 2 * high)
     values = None if values is None else np.sort(values)
     while high - low > 1e-9 if values is not None else high - low > 1e-5 * high:
         if values is not None and np.diff(np.searchsorted(values, [1 - high - SLACK, 1 - low - SLACK]))[0] <= 1: break
         middle = (low + high) / 2
-        low, high = (low, middle) if n_kept(middle) <= m else (middle, high)
+        low, high = (low, middle) if at_most_m(middle) else (middle, high)
     return high, low
 
 def cover_to_size(
@@ -526,7 +533,8 @@ def cover_to_size(
         if e.size != m: e.decide(-2.) # raises
         return *e.decide(e.floor), 1 - e.floor
     if m == n: return np.ones(n, bool), np.full(n, -1), np.full(n, np.nan), 0.
-    eps, _ = find_eps(n_kept, m, e.similarity)
+    reach = 1 - e.floor
+    eps = min(reach, find_eps(n_kept, m, e.similarity, [reach] if reach < 2 else [])[0]) # pairs further down are not needed to know that fewer would stay
     return *fill_up(*e.decide(1 - eps), e.plan.place, m), eps
 
 def fill_up(
@@ -540,7 +548,7 @@ def fill_up(
     stays[back], of[back], s[back] = True, -1, np.nan
     return stays, of, s
 
-# %% ../nbs/05_pruning.ipynb #e908f52e
+# %% ../nbs/05_pruning.ipynb #ff547448
 def deduplicate(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
@@ -659,14 +667,14 @@ def compare(
             pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
         if pairs is None:
             parts_at = lambda eps: cover_in_parts(replace(plan, threshold=1 - eps), 1 - eps, most, device, saved, same)
-            if size is not None: threshold = 1 - find_eps(lambda eps: int(parts_at(eps)[0].sum()), size)[0]
+            if size is not None: threshold = 1 - find_eps(lambda eps: int(parts_at(eps)[0].sum()), size, first=[.6 * (1 - threshold), 1 - threshold])[0]
             stays, of, s = parts_at(1 - threshold)
             if size is not None: stays, of, s = fill_up(stays, of, s, place, size)
             return Decided(plan, rule, threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same, size=size)
         evidence = Evidence(plan, rule, floor, *pairs, same)
         if size is None: return evidence
         try: cover_to_size(evidence, size)
-        except BelowFloor: threshold = max(-1., 1 - 2 * (1 - threshold)); continue # pairs are needed further down
+        except BelowFloor: threshold = max(-1., 1 - 1.5 * (1 - threshold)); continue # pairs are needed further down
         return evidence
 
 @dataclass
@@ -711,14 +719,13 @@ def guess_threshold(
     some = np.sort(np.random.default_rng(seed).choice(k, max(1, k // 10), replace=False))
     items = np.concatenate([plan.members[c] for c in some])
     m = max(len(some), round(len(items) * size / len(plan.v)))
-    for eps in (.05, .2, .5, 1.):
+    for eps in (.05, .1, .2, .3, .5, 1.):
         found = collect(inside, 'pairs', 1 - eps, most, some, device=device, desc='searching on a tenth')
         if found is None: return 1 - eps
         later, earlier, s = found
         stays = lambda e: len(items) - len(plan.v) + int(greedy_cover(later[s >= 1 - e - SLACK], earlier[s >= 1 - e - SLACK], len(plan.v)).sum())
         if stays(eps) <= m:
-            high, _ = find_eps(stays, m, found[2])
-            return max(-1., 1 - 2.2 * high - .01) # the search in full doubles eps until it has passed the target
+            return max(-1., 1 - 1.25 * find_eps(stays, m, found[2])[0] - .01) # pairs grow fast with eps: a little further down, not much
     return -1.
 
 # %% ../nbs/05_pruning.ipynb #793d759d
