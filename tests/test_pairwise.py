@@ -70,7 +70,8 @@ def test_too_many_pairs_are_none(monkeypatch, strip):
     assert n > 10 and len(tile_pairs(TILES['mixed'], V, .3, most=n)[0]) == n and tile_pairs(TILES['mixed'], V, .3, most=n - 1) is None
 
 def test_a_pair_that_is_as_similar_as_it_must_be_is_one():
-    "Within what counts as the same, and not below."
+    "Within what counts as the same, and not below. Similarities have nine digits: more than half a step apart, and less than a whole one."
+    assert .5e-9 < SLACK < 1e-9
     x = np.array([[1, 0], [.8, .6]])
     v = open_vectors(x).check()
     assert [len(tile_pairs(Tile(np.arange(2)), v, .8 + d)[0]) for d in (-1e-6, 0, .9 * SLACK, 1.1 * SLACK + 1e-9, 1e-6)] == [1, 1, 1, 0, 0]
@@ -111,6 +112,20 @@ def test_a_tile_whose_columns_all_stand_before_its_rows_is_looked_at_from_one_si
     assert looks == [False] and item.tolist() == list(range(80, 160)) and other.max() < 80
     looks.clear(); item, other, _ = tile_best(tile, V, place[::-1])
     assert looks == [False, True] and item.tolist() == list(range(80)) and other.min() >= 80
+
+def test_the_first_of_equal_rows_is_taken_in_the_order_of_the_side_that_is_looked_at():
+    "Rows and columns stand in opposite orders, and all are the same: whoever mixes them up takes the wrong one."
+    v, tile, place = open_vectors(np.ones((6, 2))).check(), Tile(np.arange(3), np.arange(3, 6)), np.array([2, 1, 0, 3, 4, 5])
+    item, other, _ = tile_best(tile, v, place)
+    assert dict(zip(item.tolist(), other.tolist())) == {3: 2, 4: 2, 5: 2}
+    item, other, _ = tile_best(tile, v, 5 - place)                     # now the columns stand before the rows, the last one first
+    assert dict(zip(item.tolist(), other.tolist())) == {0: 5, 1: 5, 2: 5}
+
+def test_half_precision_on_accelerators_only():
+    tile = TILES['mixed']
+    assert not Loaded(tile, V).half and Loaded(tile, V).product(slice(4), slice(5)).dtype == np.float32
+    t = Loaded(tile, V, 'cpu:0')
+    assert t.half and [m.dtype for m in t.on] == [torch.float16] * 2 and t.product(slice(4), slice(5)).dtype == torch.float32
 
 def test_a_tile_without_rows_has_no_pairs():
     for tile in Tile(np.arange(0)), Tile(np.arange(0), np.arange(5)):
@@ -208,6 +223,7 @@ def test_quantiles_of_bins():
     q = histogram_quantiles(np.array([1, 0, 3]), np.array([0., 1, 2, 5]), [0, .125, .25, .5, 1])
     np.testing.assert_allclose(q[[0, 1, 3, 4]], [0, .5, 3, 5])
     np.testing.assert_allclose(histogram_quantiles(np.array([0, 4, 0]), np.array([0., 1, 2, 5]), [.25, 1]), [1.25, 2])
+    np.testing.assert_allclose(histogram_quantiles(np.array([0, 0, 4]), np.array([0., 1, 2, 5]), [.25, 1]), [2.75, 5])
     assert np.isnan(histogram_quantiles(np.zeros(3), np.arange(4.), [.1, .9])).tolist() == [True, True]
 
 @pytest.mark.parametrize('n_pairs', [0, 1, 4, 99])
@@ -222,6 +238,14 @@ def test_the_most_similar_pairs(n_pairs):
     assert sorted(map(tuple, pairs.tolist())) == sorted(map(tuple, want)) and pairs.shape == (len(want), 2)
     np.testing.assert_allclose(s, [S[i, j] for i, j in want], atol=1e-6)
 
-# What `tools/mutate.py pairwise --tests tests/test_pairwise.py --sample 90` leaves alive changes no result: how wide the bound is on errors that are smaller still
-# (`margin`), which of two exact ways a strip goes (.03), the defaults of `most` and `block` and how many rows `nearest_rows` takes at a time, `<=` for `<` between
-# places that all differ, and whether what lies above the last bin is taken for its upper or for its lower edge.
+def test_where_no_cluster_has_two_items_there_are_no_pairs():
+    pairs, s = nearest_pairs(unit(X[:3]).astype(np.float32), groups_of([0, 2, 4]), 9) # clusters 1 and 3 have none
+    assert (pairs.shape, s.shape, pairs.dtype, s.dtype) == ((0, 2), (0,), np.int64, np.float32)
+
+# What `tools/mutate.py pairwise --tests tests/test_pairwise.py` leaves alive, of all the changes it knows, changes no result:
+# - how wide the bound is on errors that are smaller still (`margin`), and that SLACK, hundreds of times smaller, is taken from it and not added;
+# - which of two exact ways a strip goes (.03), how many rows are looked at in a go (STRIP, 1024, 65,536, the defaults of `block`), and one more pair than a billion (`most`);
+# - `>` for `>=` at a distance of SLACK, on which no two similarities of nine digits lie; `<=` for `<` between places that all differ;
+# - whether a tile is looked at the quick way (`ordered`) whose columns are the first row or two;
+# - -3 for -2 as less similar than anything; whether what lies above the last bin is taken for its upper or for its lower edge; -2 for the -1 of `reshape`, where numpy
+#   takes any negative number; and clusters of one that are looked at for a pair, and have none.
