@@ -247,5 +247,5 @@ def test_where_no_cluster_has_two_items_there_are_no_pairs():
 # - which of two exact ways a strip goes (.03), how many rows are looked at in a go (STRIP, 1024, 65,536, the defaults of `block`), and one more pair than a billion (`most`);
 # - `>` for `>=` at a distance of SLACK, on which no two similarities of nine digits lie; `<=` for `<` between places that all differ;
 # - whether a tile is looked at the quick way (`ordered`) whose columns are the first row or two;
-# - -3 for -2 as less similar than anything; whether what lies above the last bin is taken for its upper or for its lower edge; -2 for the -1 of `reshape`, where numpy
-#   takes any negative number; and clusters of one that are looked at for a pair, and have none.
+# - -3 for -2 as less similar than anything; whether what lies above the last bin is taken for its upper or for its lower edge; and -2 for the -1 of `reshape`, where
+#   numpy takes any negative number.
