@@ -50,7 +50,7 @@ lint: $(VENV)/.dev ## ruff, codespell and mypy
 	@git ls-files -z '*.ipynb' '*.md' '*.py' '*.yml' '*.toml' '*.ini' '*.cff' | xargs -0 $(BIN)/codespell
 	@$(BIN)/mypy
 
-coverage: $(VENV)/.dev ## how much of the package the notebooks and tests/ run, by line and branch: htmlcov/index.html
+coverage: $(VENV)/.dev ## how much of the package the notebooks and tests/ run, by line and branch: htmlcov/index.html; below 95 % is an error
 	@rm -f .coverage .coverage.*; status=0; \
 	for notebook in nbs/[01]*.ipynb; do $(BIN)/coverage run tools/cover_notebooks.py $$notebook || status=1; done; \
 	$(BIN)/coverage run -m pytest || status=1; \
