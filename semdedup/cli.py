@@ -329,7 +329,7 @@ def print_names(photos: Any, rows: Any) -> None:
 Source = Annotated[str, typer.Argument(metavar='PATH', help='A folder of images (nested, or a folder a class), an archive (.tar, .parquet, .npy, .npz), a Hugging Face data set on disk, or a part such as cifar10:train.', show_default=False)]
 ImageEncoder = Annotated[str, typer.Option('--encoder', help='copies finds the same picture, without weights; others see kinds of things: efficientnet-lite0, resnet50, clip, …')]
 OwnEps = Annotated[Optional[float], typer.Option('--eps', help='Copies have a similarity of at least 1 - eps. Suggested from the data, and shown, if it is not given.')]
-OwnOut = Annotated[Optional[Path], typer.Option('--out', help='Folder for the results. If not given, one in the working folder: NAME-deduped, NAME-leaks or NAME-pruned, where NAME is the last part of PATH.', show_default=False)]
+OwnOut = Annotated[Optional[Path], typer.Option('--out', help='Folder for the results. If not given, one in the working folder: NAME-deduped, NAME-leaks or NAME-pruned, where NAME is the last part of PATH (of leaks: of TEST).', show_default=False)]
 Copy = Annotated[bool, typer.Option('--copy', help='Copy what stays into OUT/images: names, folders and labels are kept.')]
 Link = Annotated[bool, typer.Option('--link', help='The same with hard links: they take no space.')]
 Symlink = Annotated[bool, typer.Option('--symlink', help='The same with symbolic links.')]

@@ -113,7 +113,7 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         seed: int = 0, # for the start
     ):
         super().__init__(n_clusters, max_iter, tol, mode='cosine' if spherical else 'euclidean')
-        self.spherical, self.init, self.seed, self.n_iter = spherical, check_name('init', init, ['k-means++', 'random']), seed, 0
+        self.spherical, self.init, self.seed = spherical, check_name('init', init, ['k-means++', 'random']), seed
 
     def start(self, X: torch.Tensor) -> torch.Tensor:
         "The first centroids `(k, d)`: rows of `X`, drawn from a sample of at least 10,000 rows."
@@ -157,7 +157,7 @@ class KMeans(fast_pytorch_kmeans.KMeans):
             c = self.start(X) if centroids is None else centroids.clone()
             if self.spherical: c = torch.nn.functional.normalize(c)
             labels, scores, sums, counts = self.assign(X, c, w)
-            for self.n_iter in range(1, self.max_iter + 1):
+            for _ in range(self.max_iter):
                 new = self.update(X, c, scores, sums, counts)
                 moved, c, old = float((new - c).pow(2).sum()), new, labels
                 labels, scores, sums, counts = self.assign(X, c, w)
@@ -236,7 +236,7 @@ def fit_progressively(
             c = relocate(sample, c, own, rng)
             size = min(2 * size, largest)
         error = np.inf
-        for self.n_iter in range(1, self.max_iter + 1):
+        for _ in range(self.max_iter):
             total, sums, counts, spans = 0., torch.zeros_like(c, dtype=wide(c.device)), 0, self.spans(n)
             for part, s, m in workers.map(total_rows, spans, X, c, self.bias(c), self.block): total += part; sums += s; counts = counts + m
             before, error = error, n - total

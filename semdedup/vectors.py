@@ -153,7 +153,7 @@ def join(
     "One behind the other, without copying."
     rows = [np.arange(len(v)) if v.rows is None else v.rows for v in (a, b)]
     v = Vectors(a.parts + b.parts, None, np.r_[rows[0], rows[1] + a.ends[-1]], {**a.stamps, **b.stamps})
-    v.lengths, v.data, v.off_unit, v.is_unit, v.sources = np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit), a.is_unit and b.is_unit, (a, b)
+    v.lengths, v.data, v.off_unit, v.is_unit = np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit), a.is_unit and b.is_unit
     v.extreme = a.extreme or b.extreme
     if not v.is_unit: v.off_unit = 0.
     return v
