@@ -309,7 +309,7 @@ def timm_encoder(
     else:
         source = f'timm {name}'
         if not known or not known.has_weights: raise UserError(f'timm has no weights for {name!r}. Give a file of them as weights= (--weights), or choose one of timm.list_pretrained().')
-        with downloading(name, f'https://huggingface.co/{known.hf_hub_id}' if known.hf_hub_id else known.url, here):
+        with downloading(name, f'https://huggingface.co/{known.hf_hub_id}' if known.hf_hub_id else str(known.url), here):
             if known.hf_hub_id: hub_answers(known.hf_hub_id)
             module = timm.create_model(name, pretrained=True, **resized)
         module.reset_classifier(0)
