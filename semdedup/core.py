@@ -16,9 +16,9 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['MENDABLE', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'bad_rows', 'some_rows',
-           'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder', 'atomic_write',
-           'current_umask', 'cache_dir', 'data_root', 'natural', 'progress', 'cpu_count', 'free_cpus', 'thread_pools',
-           'Workers', 'alone', 'DaskWorkers', 'workers_on', 'blocks', 'parse_bytes']
+           'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder', 'current_umask',
+           'atomic_write', 'cache_dir', 'data_root', 'natural', 'progress', 'blocks', 'cpu_count', 'free_cpus',
+           'thread_pools', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -59,9 +59,10 @@ def check_range(
     kind = 'a whole number' if whole else 'a number'
     span = f'from {low:g} to {high:g}' if np.isfinite(high) else f'of at least {low:g}'
     ok = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and low <= value <= high
-    if not ok or (whole and value != int(value)): raise UserError(f'{name} is {value!r}; it must be {kind} {span}.')
+    if not ok or (whole and value % 1 != 0): raise UserError(f'{name} is {value!r}; it must be {kind} {span}.') # infinity % 1 is NaN
     return int(value) if whole else value
 
+# %% ../nbs/00_core.ipynb #29c4bd03
 def check_seed(
     seed: int, # what the user gave
 ) -> int: # the same, as an `int`
@@ -77,6 +78,7 @@ def bad_rows(
     with np.errstate(invalid='ignore', over='ignore'): sums = x.reshape(len(x), -1).sum(1, dtype=np.promote_types(x.dtype, np.float32))
     return np.flatnonzero(~np.isfinite(sums))
 
+# %% ../nbs/00_core.ipynb #c1e34887
 def some_rows(
     rows: np.ndarray, # (m,) positions
 ) -> str: # 'rows 3, 8, 11, 12, 20, …'
@@ -100,10 +102,10 @@ def digest(
     "A short name for the content of `parts`: equal content, equal name (SHA-256)."
     h = hashlib.sha256()
     for part in parts:
-        if isinstance(part, np.ndarray):
+        if isinstance(part, np.ndarray) and not part.dtype.hasobject:
             h.update(f'{part.dtype.str}{part.shape}'.encode())
             h.update(np.ascontiguousarray(part).data if part.size else b'')
-        else: h.update(json.dumps(part, sort_keys=True, default=str).encode())
+        else: h.update(json.dumps(part.tolist() if isinstance(part, np.ndarray) else part, sort_keys=True, default=str).encode())
         h.update(b'\0')
     return h.hexdigest()[:length]
 
@@ -124,6 +126,7 @@ def readable(
     except UserError: raise
     except Exception as e: raise UserError(f'{what} ({first_line(e)}).{then and " "}{then}') from e
 
+# %% ../nbs/00_core.ipynb #a5495921
 def from_json(
     text: str | bytes, # what a file held
 ) -> Any: # None if it is not JSON
@@ -131,7 +134,7 @@ def from_json(
     try: return json.loads(text)
     except (ValueError, RecursionError): return None
 
-# %% ../nbs/00_core.ipynb #f3a70506
+# %% ../nbs/00_core.ipynb #e4b2b8f9
 MENDABLE = {errno.ENOSPC: 'the disk is full: free some space', errno.EDQUOT: 'the disk quota is used up: free some space',
             errno.EACCES: 'permission denied: choose another folder', errno.EPERM: 'permission denied: choose another folder',
             errno.EROFS: 'the file system is read-only: choose another folder', errno.ENOTDIR: 'a part of the path is a file: choose another folder',
@@ -149,12 +152,19 @@ def mendable(
         if e.errno not in MENDABLE: raise
         raise UserError(f'Cannot write {path}: {MENDABLE[e.errno]}, and run the same command again.') from e
 
+# %% ../nbs/00_core.ipynb #f3a70506
 def make_folder(
     path: str | Path, # the folder, made with its parents
 ) -> Path: # the same, as a `Path`
     "Make a folder if it is not there; `UserError` where that is impossible."
     with mendable(path): Path(path).mkdir(parents=True, exist_ok=True)
     return Path(path)
+
+@functools.cache
+def current_umask() -> int: # permission bits
+    "The process's umask (which can only be read by setting it)."
+    mask = os.umask(0); os.umask(mask)
+    return mask
 
 @contextmanager
 def atomic_write(
@@ -172,12 +182,6 @@ def atomic_write(
             os.chmod(name, 0o666 & ~current_umask())
             os.replace(name, path)
         finally: Path(name).unlink(missing_ok=True)
-
-@functools.cache
-def current_umask() -> int: # permission bits
-    "The process's umask (which can only be read by setting it)."
-    mask = os.umask(0); os.umask(mask)
-    return mask
 
 # %% ../nbs/00_core.ipynb #e8d2d8d1
 def cache_dir() -> Path: # not made yet
@@ -209,6 +213,14 @@ def progress(
     shown = os.environ.get('SEMDEDUP_PROGRESS')
     off = None if shown is None else shown == '0'
     return tqdm(iterable, desc=desc, total=total, unit=unit, leave=False, delay=1, disable=off, dynamic_ncols=True, **kwargs)
+
+# %% ../nbs/00_core.ipynb #f1e17b22
+def blocks(
+    n: int, # how many rows
+    size: int, # rows a block: fixed, never derived from the number of threads
+) -> list[slice]: # slices that cover the rows
+    "Cut `n` rows into consecutive blocks."
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 # %% ../nbs/00_core.ipynb #b72c6f64
 def cpu_count() -> int: # at least 1
@@ -261,6 +273,7 @@ class Workers:
             if len(pending) >= 2 * self.n_workers: yield pending.popleft().result()
         while pending: yield pending.popleft().result()
 
+# %% ../nbs/00_core.ipynb #1535a5e7
 def alone(
     fn: Callable[..., Any], # called on this thread
     blocks: list[Any], # with each of these
@@ -282,11 +295,18 @@ class DaskWorkers(Workers):
         self.client, self.n_workers, self.scattered = client, max(1, len(client.scheduler_info()['workers'])), {}
     def __enter__(self) -> DaskWorkers: return self
     def __exit__(self, *exc: object) -> None: self.scattered.clear()
-    def share(self, value: Any) -> Any:
+    def share(self,
+        value: Any, # the same for all blocks
+    ) -> Any: # what stands for it in a task
         "Send something large to all workers, once. It comes back from here if they all die."
         if id(value) not in self.scattered: self.scattered[id(value)] = self.client.scatter(value, broadcast=True, hash=False), value
         return self.scattered[id(value)][0]
-    def map(self, fn: Callable[..., Any], blocks: Iterable[Any], *shared: Any, bundle: int = 1) -> Iterator[Any]:
+    def map(self,
+        fn: Callable[..., Any], # called with one block, on any machine
+        blocks: Iterable[Any], # a block each
+        *shared: Any, # further arguments; those that are `shareable` are sent once
+        bundle: int = 1, # so many blocks travel together
+    ) -> Iterator[Any]: # the results, in the order of the blocks
         "Yield `fn(block, *shared)` for each block in order; a few bundles a worker are under way."
         shared = [self.share(s) if hasattr(s, 'shareable') else s for s in shared]
         pending, blocks = deque(), iter(blocks)
@@ -295,19 +315,13 @@ class DaskWorkers(Workers):
             if len(pending) >= 4 * self.n_workers: yield from pending.popleft().result()
         while pending: yield from pending.popleft().result()
 
+# %% ../nbs/00_core.ipynb #e300ec6a
 def workers_on(
     client: Any = None, # a dask.distributed.Client, or None for the threads of this process
     n_workers: int | None = None, # threads, without a client
 ) -> Workers:
     "Who does the work."
     return Workers(n_workers) if client is None else DaskWorkers(client)
-
-def blocks(
-    n: int, # how many rows
-    size: int, # rows a block: fixed, never derived from the number of threads
-) -> list[slice]: # slices that cover the rows
-    "Cut `n` rows into consecutive blocks."
-    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 # %% ../nbs/00_core.ipynb #924be44f
 def parse_bytes(

@@ -39,6 +39,7 @@ class Split:
         "Some of the images."
         return Split(self.images[rows], self.labels[rows], self.index[rows])
 
+# %% ../nbs/00_datasets.ipynb #d9dd070f
 @dataclass
 class Images:
     "A data set in memory: what `load_images` returns."
@@ -74,6 +75,7 @@ def as_images(
         a = np.rint(a * (255. if a.dtype.kind in 'fb' and high <= 1 else 1.)).astype(np.uint8)
     return np.ascontiguousarray(a)
 
+# %% ../nbs/00_datasets.ipynb #31808eae
 def as_labels(
     labels: np.ndarray, # (n,) whole numbers from 0
     n: int, # how many images there are
@@ -87,6 +89,7 @@ def as_labels(
     if labels.min() < 0 or labels.max() >= 1_000_000: raise UserError(f'{what} go from {labels.min()} to {labels.max()}; expected the numbers of classes, from 0.')
     return labels.astype(np.int64)
 
+# %% ../nbs/00_datasets.ipynb #aeade620
 def as_index(
     index: np.ndarray | None, # (n,) positions in an official data set, if there is one
     n: int, # how many images there are
@@ -169,6 +172,7 @@ TORCHVISION = {'mnist': ('MNIST', 'MNIST/raw/train-images-idx3-ubyte.gz, …', '
                'stanford-cars': ('StanfordCars', 'stanford_cars/devkit/cars_train_annos.mat and cars_meta.mat, stanford_cars/cars_test_annos_withlabels.mat, stanford_cars/cars_train/00001.jpg, …', 'split')}
 SIDE = 64 # pixels a side of images that come in many sizes
 
+# %% ../nbs/00_datasets.ipynb #60d19b2c
 @contextmanager
 def patience(
     seconds: float = 30, # how long to wait for an answer
@@ -179,6 +183,7 @@ def patience(
     try: yield
     finally: socket.setdefaulttimeout(before)
 
+# %% ../nbs/00_datasets.ipynb #029af35b
 def open_torchvision(
     name: str, # a key of `TORCHVISION`
     root: Path, # the data root
@@ -191,6 +196,7 @@ def open_torchvision(
     if parts == 'train': return [cls(root, train=t, **fetch) for t in (True, False)]
     return [cls(root, split=s, **fetch) for s in ('train', 'test')] if parts else [cls(root, **fetch)]
 
+# %% ../nbs/00_datasets.ipynb #47577e32
 def all_of(
     part: Any, # a data set of torchvision
 ) -> tuple[np.ndarray, np.ndarray]: # images, and (n,) int64
@@ -202,6 +208,7 @@ def all_of(
     with Workers() as w: images, labels = zip(*progress(w.map(one, range(len(part))), 'decoding', len(part), ' images'))
     return np.stack(images), np.array(labels)
 
+# %% ../nbs/00_datasets.ipynb #7ac317ad
 def last_fifth(
     labels: np.ndarray, # (n,) classes
 ) -> np.ndarray: # (n,) bool
@@ -212,6 +219,7 @@ def last_fifth(
         last[rows[len(rows) - len(rows) // 5:]] = True
     return last
 
+# %% ../nbs/00_datasets.ipynb #ff9d3161
 def torchvision_images(
     name: str, # a key of `TORCHVISION`
     root: Path, # the data root
@@ -264,6 +272,7 @@ def changed(
     out = out * column(.8, 1.2) + column(-15, 15) + rng.normal(0, 4, out.shape).astype(np.float32)
     return np.rint(out.clip(0, 255)).astype(np.uint8)
 
+# %% ../nbs/00_datasets.ipynb #be4a9d2b
 def with_copies(
     images: Images, # a data set
     seed: int = 0, # which images are copied, how often, and how they change

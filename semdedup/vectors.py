@@ -13,9 +13,9 @@ from .core import UserError, Workers, atomic_write, blocks, check_column, digest
 if TYPE_CHECKING: import pyarrow as pa
 
 # %% auto #0
-__all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'as_similarity', 'look', 'check', 'valid', 'subset', 'require_valid', 'join', 'stamp',
-           'unchanged', 'open_npy', 'as_matrix', 'vector_columns', 'batches', 'batch_matrix', 'to_npy', 'shard_files',
-           'open_vectors']
+__all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'look', 'valid', 'check', 'require_valid', 'subset', 'join', 'unit', 'as_similarity',
+           'wide', 'exact', 'stamp', 'unchanged', 'open_npy', 'as_matrix', 'vector_columns', 'batches', 'batch_matrix',
+           'to_npy', 'shard_files', 'open_vectors']
 
 # %% ../nbs/01a_vectors.ipynb #2c88013d
 class Vectors:
@@ -54,42 +54,6 @@ class Vectors:
         for p in np.unique(part): out[part == p] = self.parts[p][which[part == p] - (self.ends[p - 1] if p else 0)]
         return out
 
-    def unit(self,
-        which: slice | np.ndarray, # positions
-    ) -> np.ndarray: # (m, d) float32, rows of length 1 up to `off_unit`
-        "Rows as unit vectors, for products."
-        x = self.take(which)
-        if self.is_unit: return np.ascontiguousarray(x, np.float32)
-        with np.errstate(divide='ignore', invalid='ignore'):
-            if self.extreme: return (x / self.lengths[which][:, None]).astype(np.float32)
-            return x.astype(np.float32, copy=False) * (1 / self.lengths[which]).astype(np.float32)[:, None]
-
-    def wide(self,
-        which: slice | np.ndarray, # positions
-    ) -> tuple[np.ndarray, np.ndarray]: # (m, d) float64 and (m,) float64
-        "Rows in float64 and their lengths; where float64 could not multiply two of them, rows of length 1."
-        x, lengths = self.take(which).astype(np.float64), self.lengths[which]
-        return (x / lengths[:, None], np.ones(len(x))) if self.extreme else (x, lengths)
-
-    def exact(self,
-        i: np.ndarray, # (m,) positions
-        j: np.ndarray, # (m,) positions
-    ) -> np.ndarray: # (m,) float64
-        "Cosine similarities of pairs of rows in float64. The value depends on the two rows only, not on what else is asked."
-        out = np.empty(len(i))
-        for s in blocks(len(i), 1024):
-            (a, l), (b, m) = self.wide(i[s]), self.wide(j[s])
-            out[s] = np.einsum('ij,ij->i', a, b) / (l * m)
-        return as_similarity(out)
-
-DIGITS = 9 # of a similarity: further ones are noise, of float64 and of whoever made the embeddings
-
-def as_similarity(
-    cosine: np.ndarray, # float64
-) -> np.ndarray: # float64, -1 … 1
-    "Round away what depends on the order of additions, so that equals are equal."
-    return np.clip(np.round(cosine, DIGITS, out=cosine), -1, 1, out=cosine)
-
 # %% ../nbs/01a_vectors.ipynb #f8587e1a
 def look(
     x: np.ndarray, # (b, d) a block of rows
@@ -104,6 +68,16 @@ def look(
         lengths[odd] = largest * np.sqrt(np.einsum('ij,ij->i', scaled, scaled))
     return np.where(np.isfinite(lengths), lengths, np.nan), hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest()
 
+# %% ../nbs/01a_vectors.ipynb #86e5f502
+def valid(
+    self: Vectors,
+) -> np.ndarray: # (n,) bool
+    "Which rows have a direction: finite, and not zero."
+    return self.lengths > 0 # NaN is not
+
+Vectors.valid = property(valid)
+
+# %% ../nbs/01a_vectors.ipynb #6ca9f93f
 def check(
     self: Vectors,
 ) -> Vectors: # the same
@@ -120,21 +94,9 @@ def check(
     self.off_unit = float(off.max()) if self.is_unit else 0.
     return self
 
-def valid(
-    self: Vectors,
-) -> np.ndarray: # (n,) bool
-    "Which rows have a direction: finite, and not zero."
-    return self.lengths > 0 # NaN is not
+Vectors.check = check
 
-def subset(
-    self: Vectors,
-    rows: np.ndarray, # (m,) int64, positions
-) -> Vectors: # the same files, fewer rows
-    "Some of the rows, without copying."
-    s = Vectors(self.parts, None if self.ids is None else self.ids[rows], rows if self.rows is None else self.rows[rows], self.stamps)
-    if self.lengths is not None: s.lengths, s.data, s.is_unit, s.off_unit, s.extreme = self.lengths[rows], digest(self.data, rows), self.is_unit, self.off_unit, self.extreme
-    return s
-
+# %% ../nbs/01a_vectors.ipynb #5c289ba0
 def require_valid(
     self: Vectors,
     what: str = 'embeddings', # how the error calls them
@@ -146,6 +108,21 @@ def require_valid(
         if len(rows): raise UserError(f'{what}: {len(rows)} of {len(self)} rows {words} ({some_rows(rows)}). Remove or repair them.')
     return self
 
+Vectors.require_valid = require_valid
+
+# %% ../nbs/01a_vectors.ipynb #92dac505
+def subset(
+    self: Vectors,
+    rows: np.ndarray, # (m,) int64, positions
+) -> Vectors: # the same files, fewer rows
+    "Some of the rows, without copying."
+    s = Vectors(self.parts, None if self.ids is None else self.ids[rows], rows if self.rows is None else self.rows[rows], self.stamps)
+    if self.lengths is not None: s.lengths, s.data, s.is_unit, s.off_unit, s.extreme = self.lengths[rows], digest(self.data, rows), self.is_unit, self.off_unit, self.extreme
+    return s
+
+Vectors.subset = subset
+
+# %% ../nbs/01a_vectors.ipynb #1b9b3f0e
 def join(
     a: Vectors, # checked
     b: Vectors, # checked, of the same width and type
@@ -158,7 +135,51 @@ def join(
     if not v.is_unit: v.off_unit = 0.
     return v
 
-Vectors.check, Vectors.valid, Vectors.subset, Vectors.require_valid = check, property(valid), subset, require_valid
+# %% ../nbs/01a_vectors.ipynb #48594519
+def unit(
+    self: Vectors,
+    which: slice | np.ndarray, # positions
+) -> np.ndarray: # (m, d) float32, rows of length 1 up to `off_unit`
+    "Rows as unit vectors, for products."
+    x = self.take(which)
+    if self.is_unit: return np.ascontiguousarray(x, np.float32)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        if self.extreme: return (x / self.lengths[which][:, None]).astype(np.float32)
+        return x.astype(np.float32, copy=False) * (1 / self.lengths[which]).astype(np.float32)[:, None]
+
+Vectors.unit = unit
+
+# %% ../nbs/01a_vectors.ipynb #c41fee2a
+DIGITS = 9 # of a similarity: further ones are noise, of float64 and of whoever made the embeddings
+
+def as_similarity(
+    cosine: np.ndarray, # float64
+) -> np.ndarray: # float64, -1 … 1
+    "Round away what depends on the order of additions, so that equals are equal."
+    return np.clip(np.round(cosine, DIGITS, out=cosine), -1, 1, out=cosine)
+
+# %% ../nbs/01a_vectors.ipynb #9f243a05
+def wide(
+    self: Vectors,
+    which: slice | np.ndarray, # positions
+) -> tuple[np.ndarray, np.ndarray]: # (m, d) float64 and (m,) float64
+    "Rows in float64 and their lengths; where float64 could not multiply two of them, rows of length 1."
+    x, lengths = self.take(which).astype(np.float64), self.lengths[which]
+    return (x / lengths[:, None], np.ones(len(x))) if self.extreme else (x, lengths)
+
+def exact(
+    self: Vectors,
+    i: np.ndarray, # (m,) positions
+    j: np.ndarray, # (m,) positions
+) -> np.ndarray: # (m,) float64
+    "Cosine similarities of pairs of rows in float64. The value depends on the two rows only, not on what else is asked."
+    out = np.empty(len(i))
+    for s in blocks(len(i), 1024):
+        (a, l), (b, m) = self.wide(i[s]), self.wide(j[s])
+        out[s] = np.einsum('ij,ij->i', a, b) / (l * m)
+    return as_similarity(out)
+
+Vectors.wide, Vectors.exact = wide, exact
 
 # %% ../nbs/01a_vectors.ipynb #286a4d2e
 def stamp(
@@ -168,6 +189,7 @@ def stamp(
     s = os.stat(path)
     return s.st_size, s.st_mtime_ns
 
+# %% ../nbs/01a_vectors.ipynb #e0b83b79
 def unchanged(
     self: Vectors,
 ) -> Vectors: # the same
@@ -186,6 +208,7 @@ def open_npy(
     "Map a `.npy` file."
     with readable(f'{path} is not a .npy file with a matrix of numbers, or is damaged', 'Write it again with np.save.'): return np.load(path, mmap_mode='r', allow_pickle=False)
 
+# %% ../nbs/01a_vectors.ipynb #55fed44f
 def as_matrix(
     x: Any, # a matrix of numbers
     what: str, # how errors call it
@@ -197,6 +220,7 @@ def as_matrix(
     if x.ndim != 2 or x.dtype.kind not in 'fiu' or x.shape[1] == 0: raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
     return x
 
+# %% ../nbs/01a_vectors.ipynb #e76fdda2
 def vector_columns(
     schema: pa.Schema, # of the table
     column: str | None, # the column that holds the vectors, if named
@@ -214,6 +238,7 @@ def vector_columns(
     if not numbers: raise UserError(f'{path} has no column of vectors, and no columns of floating-point numbers. There are: {", ".join(schema.names)}.')
     return numbers
 
+# %% ../nbs/01a_vectors.ipynb #6d641a8b
 def batches(
     path: Path, # a Parquet or Arrow file
     size: int = 8192, # rows at a time
@@ -229,6 +254,7 @@ def batches(
         return stream().schema, sum(len(b) for b in stream()), iter(stream())
     return f.schema, sum(f.get_batch(i).num_rows for i in range(f.num_record_batches)), (f.get_batch(i) for i in range(f.num_record_batches))
 
+# %% ../nbs/01a_vectors.ipynb #e3008bbf
 def batch_matrix(
     batch: pa.RecordBatch, # some rows
     columns: list[str], # what `vector_columns` gave
@@ -248,6 +274,7 @@ def batch_matrix(
     out[there] = flat.to_numpy(zero_copy_only=False).reshape(-1, d)
     return out
 
+# %% ../nbs/01a_vectors.ipynb #72e37ccd
 def to_npy(
     path: Path, # a Parquet or Arrow file
     target: Path, # the .npy file to write
@@ -271,6 +298,7 @@ def to_npy(
         if at != n: raise UserError(f'{path} says that it has {n} rows, and holds {at}: it is damaged. Write it again, or leave it out.')
     return target, np.concatenate(ids) if ids else None
 
+# %% ../nbs/01a_vectors.ipynb #b71e49e2
 SUFFIXES = ('.npy', '.parquet', '.pq', '.arrow', '.feather')
 
 def shard_files(

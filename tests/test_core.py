@@ -1,6 +1,7 @@
-"""Work that is sent elsewhere: in bundles, in order, with what is large sent once."""
-import pytest, torch
-from semdedup.core import DaskWorkers, alone, workers_on
+"""Values that are checked, names by content, and work that is sent elsewhere: in bundles, in order, with what is large sent once."""
+import copy
+import numpy as np, pytest, torch
+from semdedup.core import DaskWorkers, UserError, alone, check_range, digest, workers_on
 
 class Large:
     "Something that is worth sending once."
@@ -39,3 +40,14 @@ def test_torch_gets_its_threads_back():
         with pytest.raises(ZeroDivisionError): alone(lambda block: 1 // block, [1, 0])
         assert torch.get_num_threads() == 2
     finally: torch.set_num_threads(before)
+
+@pytest.mark.parametrize('value', [float('inf'), np.float32('inf'), float('nan'), 2.5, True, '3', None])
+def test_what_is_no_whole_number_is_refused_in_a_sentence(value):
+    with np.errstate(invalid='ignore'), pytest.raises(UserError, match='n is .*; it must be a whole number of at least 1'): check_range('n', value, 1, whole=True)
+    assert check_range('n', 10**400, 1, whole=True) == 10**400 and check_range('n', np.float64(3), 1, whole=True) == 3
+
+def test_an_array_of_objects_is_named_by_its_content():
+    "Not by the addresses of the objects, which change from run to run."
+    names = np.array([f'{n}.png' for n in range(3)] + [None], object)
+    again = np.array([f'{n}.png' for n in range(3)] + [None], object)
+    assert digest(names) == digest(again) == digest(copy.deepcopy(names)) != digest(names[::-1])

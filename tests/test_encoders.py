@@ -1,14 +1,16 @@
 """Encoders by name: weights that fit and weights that do not, names that are wrong, libraries that are missing."""
-import os, pickle, sys, urllib.error
+import os, pickle, sys, time, urllib.error
+from types import SimpleNamespace
 import numpy as np, pytest, torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from semdedup import UserError, embed
-from semdedup.embeddings import TorchEncoder, average_places, best_device, efficientnet_lite0, find_encoder, get_encoder, module_encoder, read_weights, takes_weights, torchvision_encoder, write_cache
+from semdedup.embeddings import TorchEncoder, average_places, best_device, efficientnet_lite0, find_encoder, get_encoder, hub_answers, module_encoder, read_weights, takes_weights, torchvision_encoder, write_cache
 
 timm = pytest.importorskip('timm')
+HfHubHTTPError = pytest.importorskip('huggingface_hub').utils.HfHubHTTPError
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
 
 @pytest.fixture(autouse=True)
@@ -18,6 +20,8 @@ def data_root(monkeypatch, tmp_path):
     def unreachable(*args, **kwargs): raise urllib.error.URLError('no network')
     monkeypatch.setattr('torch.hub.load_state_dict_from_url', unreachable)
     monkeypatch.setattr('torchvision.models._api.load_state_dict_from_url', unreachable)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path/'hub'))
+    monkeypatch.setattr('huggingface_hub.get_hf_file_metadata', unreachable)
     return tmp_path/'data'
 
 @pytest.fixture(scope='module')
@@ -98,15 +102,54 @@ def test_a_download_that_fails_says_what_was_tried_and_what_to_do(data_root, nam
     with pytest.raises(UserError) as e: get_encoder(name, 32)
     for part in f'https://download.pytorch.org/models/{name}', 'no network', 'weights=', str(data_root/name), 'efficientnet-lite0', 'copies': assert part in str(e.value)
 
+def refused(url):
+    "What the hub says of a file that it does not have: an answer."
+    raise HfHubHTTPError('404', response=SimpleNamespace(headers={}, request=None, status_code=404))
+
 def test_a_download_of_timm_that_fails_says_the_same(monkeypatch, data_root):
-    def unreachable(*args, **kwargs): raise OSError('no network')
+    def unreachable(*args, **kwargs): raise OSError('broken off')
+    monkeypatch.setattr('huggingface_hub.get_hf_file_metadata', refused)
     monkeypatch.setattr(timm, 'create_model', unreachable)
     with pytest.raises(UserError) as e: get_encoder('dino', 32)
-    for part in 'https://huggingface.co/timm/', 'no network', 'weights=', str(data_root/'vit_small_patch14_dinov2.lvd142m.safetensors'): assert part in str(e.value)
+    for part in 'https://huggingface.co/timm/', 'broken off', 'weights=', str(data_root/'vit_small_patch14_dinov2.lvd142m.safetensors'): assert part in str(e.value)
+
+def test_without_a_network_the_hub_is_asked_twice_and_no_download_is_tried(monkeypatch):
+    "Its client alone would go on for most of a minute."
+    monkeypatch.setattr(timm, 'create_model', None)
+    start = time.monotonic()
+    with pytest.raises(UserError, match='tried https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m .*no network'): get_encoder('dino', 32)
+    assert 1 <= time.monotonic() - start < 10
+
+def test_a_hub_that_hesitates_is_asked_again_and_one_that_is_silent_is_not(monkeypatch):
+    asked, clock = [], [0., 0.]
+    monkeypatch.setattr('semdedup.embeddings.time.monotonic', lambda: clock.pop(0))
+    def hesitating(url):
+        asked.append(url)
+        if len(asked) == 1: raise TimeoutError
+    monkeypatch.setattr('huggingface_hub.get_hf_file_metadata', hesitating)
+    hub_answers('timm/x@main', pause=0)
+    assert len(asked) == 2 and asked[0].endswith('/timm/x/resolve/main/config.json')
+    asked.clear(); clock += [0., 10.]
+    with pytest.raises(TimeoutError): hub_answers('timm/x', pause=0)
+    assert len(asked) == 1
+
+def test_what_lies_in_the_cache_of_the_hub_needs_no_answer(tmp_path):
+    (tmp_path/'hub'/'models--timm--x'/'snapshots'/'0123').mkdir(parents=True)
+    with pytest.raises(urllib.error.URLError): hub_answers('timm/x', pause=0)
+    (tmp_path/'hub'/'models--timm--x'/'snapshots'/'0123'/'model.safetensors').touch()
+    hub_answers('timm/x')
+
+def test_a_model_of_timm_that_lies_elsewhere_says_where(monkeypatch):
+    def unreachable(*args, **kwargs): raise OSError('no network')
+    monkeypatch.setattr(timm, 'create_model', unreachable)
+    name = next(n for n in timm.list_pretrained() if not timm.get_pretrained_cfg(n).hf_hub_id)
+    with pytest.raises(UserError) as e: get_encoder(f'timm:{name}', 32)
+    assert f'tried {timm.get_pretrained_cfg(name).url} (OSError: no network)' in str(e.value)
 
 def test_a_model_of_timm_loses_its_classifier(monkeypatch):
     "Weights by chance, where there is no network."
     create = timm.create_model
+    monkeypatch.setattr('huggingface_hub.get_hf_file_metadata', lambda url: None)
     monkeypatch.setattr(timm, 'create_model', lambda name, pretrained, **kwargs: create(name, pretrained=False, **kwargs))
     enc = get_encoder('timm:mobilenetv3_small_050', 64)
     assert enc(IMAGES).shape == (3, 1024) and enc.config['weights'] == 'timm mobilenetv3_small_050'
