@@ -191,7 +191,7 @@ Regimes = Annotated[str, typer.Option('--regime', help='What trainings have in c
 Seeds = Annotated[int, typer.Option(help='Trainings of each selection; at least 2 for an interval.')]
 Holdout = Annotated[float, typer.Option(help='The share of the training images that is set aside to choose on, up to 0.9.')]
 Eps = Annotated[float, typer.Option(help='Near-duplicates that are shown have cosine similarity of at least 1 - eps.')]
-Out = Annotated[Optional[Path], typer.Option(help='Folder of the report; reports/DATASET (of a sweep: reports/runs/sweep-DATASET) if not given. One that holds another configuration is refused.')]
+Out = Annotated[Optional[Path], typer.Option(help='Folder of the report; reports/DATASET (of a sweep: reports/runs/sweep-DATASET) if not given. One that holds another configuration is refused; more of the same (seeds, ratios, encoders in front) is added.')]
 Grid = Annotated[str, typer.Option('--grid', help='original (rank and prune types), evidence (ours, the original\'s and the literature\'s selections at five ratios; hours), or planted (for a data set whose name ends in +copies).')]
 Precision = Annotated[str, typer.Option(help='float32, or bfloat16: faster for cnn on processors and GPUs that have it.')]
 Minutes = Annotated[Optional[float], typer.Option(help='Begin no training after so long; the page says what is missing, and the same command goes on with it.')]

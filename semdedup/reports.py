@@ -23,13 +23,14 @@ from .selections import METHODS, Pool, choose, rank_and_prune, rule_of
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'same_config', 'claim_folder', 'State',
-           'Part', 'original_names', 'original_grid', 'evidence_grid', 'best_original', 'planted_grid', 'plan',
-           'read_results', 'write_results', 'keys', 'copies_found', 'Grid', 'train_grid', 'summarise', 'seeds_text',
-           'with_interval', 'read_summary', 'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats',
-           'recommend', 'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'tidy', 'escape',
-           'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
-           'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
+__all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'same_config',
+           'asks_for_more', 'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid',
+           'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
+           'train_grid', 'summarise', 'seeds_text', 'with_interval', 'read_summary', 'space_of', 'answer', 'crossing',
+           'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment', 'parameters_of',
+           'run_notebook', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html',
+           'versions', 'write_page', 'command_of', 'make_report', 'line_of', 'report_folders', 'compare_reports',
+           'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -80,18 +81,34 @@ def same_config(
     "How two configurations differ."
     return [f'{k} {theirs.get(k)!r} instead of {mine.get(k)!r}' for k in sorted(set(mine) | set(theirs)) if mine.get(k) != theirs.get(k)]
 
+GROWS = ('encoders', 'ratios', 'rank_types', 'prune_types', 'regimes', 'seeds') # of which there may be more later
+
+def asks_for_more(
+    mine: dict[str, Any], # what is asked now
+    theirs: dict[str, Any], # what the folder was made with
+) -> bool:
+    "Whether a configuration asks for all that another one asks for, and for more of the same."
+    differs = [k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k)]
+    def more(k: str) -> bool:
+        new, old = mine.get(k), theirs.get(k)
+        if isinstance(new, list) and isinstance(old, list): return all(o in new for o in old) and (k != 'encoders' or new[-1:] == old[-1:])
+        return isinstance(new, int) and isinstance(old, int) and new > old
+    return bool(differs) and all(k in GROWS and more(k) for k in differs)
+
 def claim_folder(
     out: str | Path, # the folder of a report
     config: dict[str, Any], # what it will hold
+    grows: bool = False, # one that asks for more of the same is let in
 ) -> Path: # the folder
     "Make the folder and write `config.json`; raises `UserError` if it holds results of another configuration."
     out, plain = make_folder(out), json.loads(json.dumps(config))
-    if (out/'config.json').exists():
+    write = not (out/'config.json').exists()
+    if not write:
         theirs = from_json((out/'config.json').read_bytes())
         if not isinstance(theirs, dict): raise UserError(f'{out}/config.json is not of semdedup: the folder holds something else. Choose another --out.')
-        differs = same_config(plain, theirs)
-        if differs: raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). Choose another --out, or delete that folder.')
-    else:
+        differs, write = same_config(plain, theirs), grows and asks_for_more(plain, theirs)
+        if differs and not write: raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). Choose another --out, or delete that folder.')
+    if write:
         with atomic_write(out/'config.json') as tmp: tmp.write_text(json.dumps(plain, indent=1))
     return out
 
@@ -613,7 +630,7 @@ def make_report(
     if config.n_clusters > n: raise UserError(f'n_clusters is {config.n_clusters}, but there are only {n} training images. Ask for at most {n} clusters.')
     verb = 'report' if 'E1' in stages else 'sweep'
     for regime in config.regimes: check_training(images, config.recipe, regime)
-    out = claim_folder(out, {'made by': verb, 'format': 1, **config.facts, 'data': images.digest})
+    out = claim_folder(out, {'made by': verb, 'format': 1, **config.facts, 'data': images.digest}, grows=True)
     for old in out.rglob('.*.tmp'): old.unlink() # what a killed run had half-written
     fresh = not (out/'.state').exists()
     state = State(out)
