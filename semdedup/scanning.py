@@ -4,7 +4,7 @@
 
 # %% ../nbs/01b_scanning.ipynb #49cb871f
 from __future__ import annotations
-import multiprocessing, os, sys, tempfile, threading, time, warnings, weakref
+import gc, multiprocessing, os, sys, tempfile, threading, time, warnings, weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, cpu_count, digest, make_folder, progress
-from .photos import Photos, Picture, Unreadable, as_chw, formats, header, max_pixels, open_photos, relax_pillow, squeeze, upright
+from .photos import Photos, Picture, Unreadable, formats, header, max_pixels, open_photos, relax_pillow, squeeze, upright
 if TYPE_CHECKING:
     import pandas as pd, pyarrow as pa
     from PIL import Image
 
 # %% auto #0
-__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'PIECE', 'SECONDS', 'sharpness', 'lighter', 'Look',
-           'pixels_digest', 'thumbnail', 'look', 'Block', 'look_at_block', 'serve', 'Worker', 'Decoders', 'join',
-           'Store', 'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather', 'typical_side', 'encode_batch',
-           'unit_or_why', 'look_and_encode', 'encoder_for', 'scan', 'same_pixels']
+__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'PIECE', 'SECONDS', 'sharpness', 'lighter', 'before_squares',
+           'squares', 'shrink', 'Look', 'pixels_digest', 'thumbnail', 'look', 'Block', 'look_at_block', 'serve',
+           'Worker', 'Decoders', 'join', 'Store', 'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather',
+           'typical_side', 'encode_batch', 'units_or_why', 'look_and_encode', 'encoder_for', 'scan', 'same_pixels']
 
 # %% ../nbs/01b_scanning.ipynb #41de7b86
 GREY = 128 # pixels a side of the version whose sharpness is measured
@@ -45,6 +45,36 @@ def lighter(
     "Average blocks of pixels, as long as enough are left: fast, and what comes then is faster."
     k = min(im.size) // GREY
     return im.reduce(k) if k > 1 else im
+
+# %% ../nbs/01b_scanning.ipynb #165d3cf7
+def before_squares(
+    picture: Picture, # a decoded picture
+    side: int, # pixels a side for the encoder
+) -> np.ndarray: # (h, w, 3) uint8
+    "The whole picture, if `squares` brings it to size as `squeeze` does; else squeezed."
+    w, h = picture.image.size
+    if (w, h) == (side, side) or ('torch' in sys.modules and w % side == h % side == 0 and max(w, h) <= 3 * side): return np.frombuffer(picture.pixels, np.uint8).reshape(h, w, 3)
+    return np.asarray(squeeze(picture.image, side))
+
+def squares(
+    pictures: Sequence[np.ndarray], # (h, w, 3) uint8 each, of `before_squares`
+    side: int, # pixels a side
+) -> np.ndarray: # (r, 3, side, side) uint8
+    "Pictures at one size, channels first; those of one shape are squeezed at once."
+    out = np.empty((len(pictures), 3, side, side), np.uint8)
+    for shape in {p.shape for p in pictures}:
+        rows = [k for k, p in enumerate(pictures) if p.shape == shape]
+        x = np.stack([pictures[k] for k in rows]).transpose(0, 3, 1, 2)
+        out[rows] = x if shape == (side, side, 3) else shrink(x, side)
+    return out
+
+def shrink(
+    x: np.ndarray, # (r, 3, h, w) uint8
+    side: int, # pixels a side
+) -> np.ndarray: # (r, 3, side, side) uint8
+    "What `squeeze` does, for a half or a third."
+    import torch
+    return torch.nn.functional.interpolate(torch.from_numpy(x), (side, side), mode='bilinear', antialias=True).numpy()
 
 # %% ../nbs/01b_scanning.ipynb #e46d0209
 THUMBNAIL = 96 # pixels of a thumbnail's longer side
@@ -68,7 +98,7 @@ def pixels_digest(
 ) -> str: # 32 hexadecimal digits, with ~ before them if the picture was decoded at a reduced size
     "A short name for the pixels."
     h = sha256(f'{picture.width} {picture.height} '.encode())
-    h.update(picture.image.tobytes())
+    h.update(picture.pixels)
     return '~' * picture.reduced + h.hexdigest()[:32]
 
 def thumbnail(
@@ -92,7 +122,7 @@ def look(
     i: int, # which one
     side: int, # pixels a side for the encoder
     sharp: bool = False, # measure sharpness, too
-) -> tuple[Look, np.ndarray | None]: # what was seen, and (3, side, side) uint8; None if it cannot be read
+) -> tuple[Look, np.ndarray | None]: # what was seen, and what `squares` takes; None if it cannot be read
     "Read and decode one image, once, for all that is wanted of it."
     seen = Look()
     try:
@@ -104,7 +134,7 @@ def look(
         seen.width, seen.height = picture.width, picture.height
         if sharp: seen.sharpness = sharpness(light)
         seen.pixels_digest, seen.thumbnail = pixels_digest(picture), thumbnail(picture, data, light)
-        return seen, as_chw(squeeze(picture.image, side))
+        return seen, before_squares(picture, side)
     except Unreadable as e: seen.problem = e.reason
     except Exception as e: seen.problem = f'{type(e).__name__} while it was read' # a reader of the user's own
     return seen, None
@@ -127,8 +157,7 @@ def look_at_block(
 ) -> Block:
     "Look at some images."
     pairs = [look(photos, int(i), side, sharp) for i in rows]
-    images = [a for _, a in pairs if a is not None]
-    return Block(rows, [s for s, _ in pairs], np.stack(images) if images else np.empty((0, 3, side, side), np.uint8))
+    return Block(rows, [s for s, _ in pairs], squares([a for _, a in pairs if a is not None], side))
 
 def serve(
     pipe: Connection, # positions come, blocks go
@@ -141,6 +170,7 @@ def serve(
     import signal
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     relax_pillow()
+    gc.freeze() # what the parent left is not looked through for garbage, which would copy it
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(1) # a forked process must not wait for the threads of its parent
     def watch() -> None:
         gone = multiprocessing.parent_process().sentinel
@@ -386,14 +416,13 @@ def encode_batch(
     if x.ndim != 2 or len(x) != size: raise UserError(f'encoder {getattr(encoder, "name", encoder)!r} returned shape {x.shape} for {size} images; expected (images, numbers).')
     return Block(block.rows, block.seen, images[:0]), x[:n]
 
-def unit_or_why(
-    x: np.ndarray, # (d,) float32
-) -> tuple[np.ndarray | None, str]: # the row with length one, or None and why it has none
-    "One row of an embedding, as far as it has a direction."
-    length = np.sqrt(np.dot(x, x))
-    if not np.isfinite(length): return None, 'the encoder gave NaN or infinity for it'
-    if length == 0: return None, 'the encoder gave only zeros for it, which has no direction (a black image?)'
-    return x / length, ''
+def units_or_why(
+    x: np.ndarray, # (b, d) float32
+) -> tuple[np.ndarray, list[str]]: # rows of length one, and why a row has none ('' if it has)
+    "The rows of an embedding, as far as they have a direction."
+    lengths = np.sqrt(np.array([np.dot(row, row) for row in x], np.float32))
+    with np.errstate(all='ignore'): units = x / lengths[:, None]
+    return units, ['' if 0 < n < np.inf else 'the encoder gave only zeros for it, which has no direction (a black image?)' if n == 0 else 'the encoder gave NaN or infinity for it' for n in lengths.tolist()]
 
 # %% ../nbs/01b_scanning.ipynb #daeb21aa
 PIECE, SECONDS = 2048, 5. # images and seconds after which a piece is written
@@ -425,10 +454,10 @@ def look_and_encode(
     with Decoders(photos, side, n_workers, sharp) as decoders, Workers(cpu_count() if on_cpu else 1) as w, progress(desc='reading and embedding', total=len(photos), initial=len(photos) - len(rows), unit=' images') as bar:
         try:
             for block, x in w.map(encode_batch, batches(decoders.map(rows[s] for s in blocks(len(rows), BLOCK))), encoder, size):
-                readable = iter(x)
-                for i, s in zip(block.rows, block.seen):
-                    unit, s.problem = unit_or_why(next(readable)) if not s.problem else (None, s.problem)
-                    seen.append((int(i), s, b'' if unit is None else unit.tobytes()))
+                units = iter(zip(*units_or_why(x)))
+                for i, s in zip(block.rows.tolist(), block.seen):
+                    unit, s.problem = next(units) if not s.problem else (None, s.problem)
+                    seen.append((i, s, b'' if s.problem else unit.tobytes()))
                 bar.update(len(block.rows))
                 if len(seen) >= PIECE or time.monotonic() - last > SECONDS: keep()
         finally: keep() # also at Ctrl-C
