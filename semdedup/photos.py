@@ -106,8 +106,8 @@ def flatten(
     im: Any, # a PIL image of any mode
 ) -> Image.Image: # in RGB
     "Any colour mode becomes RGB; what is transparent becomes white."
-    from PIL import Image
     if im.mode == 'RGB' and 'transparency' not in im.info: return im
+    from PIL import Image
     if im.mode[0] in 'IF': im = Image.fromarray(eight_bits(np.asarray(im)))
     elif 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La'):
         if im.mode == 'La': im = im.convert('LA')
@@ -209,7 +209,6 @@ def small_jpeg(
         mode = {1: 'L', 3: 'RGB'}[colours]
         return Image.frombytes(mode, (w, h), data, 'jpeg', mode, '')
     except Exception: return None # the long way finds out what is wrong
-
 
 # %% ../nbs/00a_photos.ipynb #aeddfe4e
 def decode(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, cpu_count, digest, make_folder, progress
 from .photos import Photos, Picture, Unreadable, formats, header, max_pixels, open_photos, relax_pillow, squeeze, upright
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # %% auto #0
-__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'PIECE', 'SECONDS', 'sharpness', 'lighter', 'before_squares',
-           'squares', 'shrink', 'Look', 'pixels_digest', 'thumbnail', 'look', 'Block', 'look_at_block', 'serve',
-           'Worker', 'Decoders', 'join', 'Store', 'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather',
-           'typical_side', 'encode_batch', 'units_or_why', 'look_and_encode', 'encoder_for', 'scan', 'same_pixels']
+__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'ZEROS', 'PIECE', 'SECONDS', 'sharpness', 'lighter',
+           'before_squares', 'squares', 'shrink', 'Look', 'pixels_digest', 'thumbnail', 'look', 'Block',
+           'look_at_block', 'serve', 'Worker', 'Decoders', 'join', 'Store', 'file_digest', 'find', 'Thumbnails',
+           'Scanned', 'gather', 'typical_side', 'encode_batch', 'units_or_why', 'look_and_encode', 'encoder_for',
+           'scan', 'same_pixels']
 
 # %% ../nbs/01b_scanning.ipynb #41de7b86
 GREY = 128 # pixels a side of the version whose sharpness is measured
@@ -81,8 +82,7 @@ THUMBNAIL = 96 # pixels of a thumbnail's longer side
 
 Jpeg = bytes # an encoded image
 
-@dataclass
-class Look:
+class Look(NamedTuple):
     "What one look at an image gives."
     width: int = 0
     height: int = 0
@@ -107,9 +107,9 @@ def thumbnail(
     light: Image.Image, # the same, `lighter`
 ) -> bytes: # a JPEG
     "A small version of a picture."
+    if picture.format == 'JPEG' and picture.as_it_is and max(picture.width, picture.height) <= THUMBNAIL and len(data) <= 2**13: return bytes(data)
     import io
     from PIL import Image
-    if picture.format == 'JPEG' and picture.as_it_is and max(picture.width, picture.height) <= THUMBNAIL and len(data) <= 2**13: return bytes(data)
     w, h = light.size
     share = min(1, THUMBNAIL / max(w, h))
     size = max(1, round(w * share)), max(1, round(h * share))
@@ -128,16 +128,15 @@ def look(
     try:
         data = photos.read(i)
         raw = memoryview(data if isinstance(data, bytes) else np.ascontiguousarray(data).data)
-        seen.bytes, seen.bytes_digest = raw.nbytes, sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32]
+        seen = Look(bytes=raw.nbytes, bytes_digest=sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32])
         picture = upright(data, max(side, GREY))
         light = lighter(picture.image)
-        seen.width, seen.height = picture.width, picture.height
-        if sharp: seen.sharpness = sharpness(light)
-        seen.pixels_digest, seen.thumbnail = pixels_digest(picture), thumbnail(picture, data, light)
-        return seen, before_squares(picture, side)
-    except Unreadable as e: seen.problem = e.reason
-    except Exception as e: seen.problem = f'{type(e).__name__} while it was read' # a reader of the user's own
-    return seen, None
+        facts = dict(width=picture.width, height=picture.height, pixels_digest=pixels_digest(picture), thumbnail=thumbnail(picture, data, light))
+        if sharp: facts['sharpness'] = sharpness(light)
+        return seen._replace(**facts), before_squares(picture, side)
+    except Unreadable as e: problem = e.reason
+    except Exception as e: problem = f'{type(e).__name__} while it was read' # a reader of the user's own
+    return seen._replace(problem=problem), None
 
 # %% ../nbs/01b_scanning.ipynb #b9a9b43b
 BLOCK = 32 # images a block: fixed, never derived from the number of processes
@@ -304,8 +303,9 @@ class Store:
     ) -> None:
         "Write a piece."
         import pyarrow as pa
-        columns = {'mark': pa.array(marks, pa.binary(16)), **{c: pa.array([getattr(s, c) for s in seen], getattr(pa, t)()) for c, t in FACTS.items()},
-                   'thumbnail': pa.array([s.thumbnail for s in seen], pa.large_binary()), 'x': pa.array(x, pa.large_binary())}
+        facts = dict(zip(Look._fields, zip(*seen)))
+        columns = {'mark': pa.array(marks, pa.binary(16)), **{c: pa.array(facts[c], getattr(pa, t)()) for c, t in FACTS.items()},
+                   'thumbnail': pa.array(facts['thumbnail'], pa.large_binary()), 'x': pa.array(x, pa.large_binary())}
         sink, table = pa.BufferOutputStream(), pa.table(columns).combine_chunks()
         with pa.ipc.new_file(sink, table.schema) as writer: writer.write_table(table)
         content = sink.getvalue()
@@ -416,13 +416,18 @@ def encode_batch(
     if x.ndim != 2 or len(x) != size: raise UserError(f'encoder {getattr(encoder, "name", encoder)!r} returned shape {x.shape} for {size} images; expected (images, numbers).')
     return Block(block.rows, block.seen, images[:0]), x[:n]
 
+ZEROS = 'the encoder gave only zeros for it, which has no direction (a black image?)'
+
 def units_or_why(
     x: np.ndarray, # (b, d) float32
-) -> tuple[np.ndarray, list[str]]: # rows of length one, and why a row has none ('' if it has)
+) -> Iterator[tuple[bytes, str]]: # a row of length one and '', or nothing and why it has none
     "The rows of an embedding, as far as they have a direction."
-    lengths = np.sqrt(np.array([np.dot(row, row) for row in x], np.float32))
-    with np.errstate(all='ignore'): units = x / lengths[:, None]
-    return units, ['' if 0 < n < np.inf else 'the encoder gave only zeros for it, which has no direction (a black image?)' if n == 0 else 'the encoder gave NaN or infinity for it' for n in lengths.tolist()]
+    with np.errstate(all='ignore'):
+        lengths = np.sqrt(np.array([np.dot(row, row) for row in x], np.float32))
+        units = x / lengths[:, None]
+    for unit, length in zip(units, lengths.tolist()):
+        if 0 < length < np.inf: yield unit.tobytes(), ''
+        else: yield b'', ZEROS if length == 0 else 'the encoder gave NaN or infinity for it'
 
 # %% ../nbs/01b_scanning.ipynb #daeb21aa
 PIECE, SECONDS = 2048, 5. # images and seconds after which a piece is written
@@ -440,7 +445,7 @@ def look_and_encode(
     "Look at images, embed them, and keep it all."
     on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
     size = min(256, max(BLOCK, getattr(encoder, 'batch_size', BLOCK if on_cpu else 256)))
-    seen, last = [], time.monotonic()
+    ready, last = [], time.monotonic() # not yet written: a mark, a look and a row of each image, in one append, between whose parts no Ctrl-C comes
     def batches(decoded: Iterator[Block]) -> Iterator[Block]:
         several = []
         for block in decoded:
@@ -448,18 +453,18 @@ def look_and_encode(
             if sum(len(b.rows) for b in several) + BLOCK > size: yield join(several); several = []
         if several: yield join(several)
     def keep() -> None:
-        nonlocal seen, last
-        if seen: store.add([marks[i] for i, _, _ in seen], [s for _, s, _ in seen], [b for _, _, b in seen])
-        seen, last = [], time.monotonic()
+        nonlocal ready, last
+        if ready: store.add(*map(list, zip(*ready)))
+        ready, last = [], time.monotonic()
     with Decoders(photos, side, n_workers, sharp) as decoders, Workers(cpu_count() if on_cpu else 1) as w, progress(desc='reading and embedding', total=len(photos), initial=len(photos) - len(rows), unit=' images') as bar:
         try:
             for block, x in w.map(encode_batch, batches(decoders.map(rows[s] for s in blocks(len(rows), BLOCK))), encoder, size):
-                units = iter(zip(*units_or_why(x)))
+                rows_of_x = units_or_why(x)
                 for i, s in zip(block.rows.tolist(), block.seen):
-                    unit, s.problem = next(units) if not s.problem else (None, s.problem)
-                    seen.append((i, s, b'' if s.problem else unit.tobytes()))
+                    unit, problem = (b'', s.problem) if s.problem else next(rows_of_x)
+                    ready.append((marks[i], s._replace(problem=problem), unit))
                 bar.update(len(block.rows))
-                if len(seen) >= PIECE or time.monotonic() - last > SECONDS: keep()
+                if len(ready) >= PIECE or time.monotonic() - last > SECONDS: keep()
         finally: keep() # also at Ctrl-C
 
 def encoder_for(
