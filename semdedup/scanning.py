@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'ZEROS', 'PIECE', 'SECONDS', 'sharpness', 'lighter',
-           'before_squares', 'squares', 'shrink', 'Look', 'pixels_digest', 'thumbnail', 'look', 'Block',
+           'before_squares', 'squares', 'shrink', 'pixels_digest', 'thumbnail', 'Look', 'look', 'Block',
            'look_at_block', 'serve', 'Worker', 'Decoders', 'join', 'Store', 'file_digest', 'find', 'Thumbnails',
            'Scanned', 'gather', 'typical_side', 'encode_batch', 'units_or_why', 'look_and_encode', 'encoder_for',
            'scan', 'same_pixels']
@@ -77,22 +77,7 @@ def shrink(
     import torch
     return torch.nn.functional.interpolate(torch.from_numpy(x), (side, side), mode='bilinear', antialias=True).numpy()
 
-# %% ../nbs/01b_scanning.ipynb #e46d0209
-THUMBNAIL = 96 # pixels of a thumbnail's longer side
-
-Jpeg = bytes # an encoded image
-
-class Look(NamedTuple):
-    "What one look at an image gives."
-    width: int = 0
-    height: int = 0
-    bytes: int = 0 # of the file; of the pixels, where there is no file
-    sharpness: float = float('nan')
-    bytes_digest: str = '' # of the file's bytes
-    pixels_digest: str = '' # of the upright pixels; with ~ before it if they are those of a reduced decoding
-    thumbnail: Jpeg = b''
-    problem: str = '' # why it cannot be read
-
+# %% ../nbs/01b_scanning.ipynb #9e2c41d7
 def pixels_digest(
     picture: Picture, # a decoded picture
 ) -> str: # 32 hexadecimal digits, with ~ before them if the picture was decoded at a reduced size
@@ -100,6 +85,11 @@ def pixels_digest(
     h = sha256(f'{picture.width} {picture.height} '.encode())
     h.update(picture.pixels)
     return '~' * picture.reduced + h.hexdigest()[:32]
+
+# %% ../nbs/01b_scanning.ipynb #7ab9e640
+THUMBNAIL = 96 # pixels of a thumbnail's longer side
+
+Jpeg = bytes # an encoded image
 
 def thumbnail(
     picture: Picture, # a decoded picture
@@ -116,6 +106,18 @@ def thumbnail(
     out = io.BytesIO()
     (light if size == (w, h) else light.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.)).save(out, 'JPEG', quality=82)
     return out.getvalue()
+
+# %% ../nbs/01b_scanning.ipynb #e46d0209
+class Look(NamedTuple):
+    "What one look at an image gives."
+    width: int = 0
+    height: int = 0
+    bytes: int = 0 # of the file; of the pixels, where there is no file
+    sharpness: float = float('nan')
+    bytes_digest: str = '' # of the file's bytes
+    pixels_digest: str = '' # of the upright pixels; with ~ before it if they are those of a reduced decoding
+    thumbnail: Jpeg = b''
+    problem: str = '' # why it cannot be read
 
 def look(
     photos: Photos, # the images
@@ -158,6 +160,7 @@ def look_at_block(
     pairs = [look(photos, int(i), side, sharp) for i in rows]
     return Block(rows, [s for s, _ in pairs], squares([a for _, a in pairs if a is not None], side))
 
+# %% ../nbs/01b_scanning.ipynb #1b64fa0e
 def serve(
     pipe: Connection, # positions come, blocks go
     photos: Photos, # the images
@@ -212,6 +215,7 @@ class Worker:
         self.pipe.close()
         self.process.kill(); self.process.join()
 
+# %% ../nbs/01b_scanning.ipynb #f4470c1e
 class Decoders:
     "Processes that look at images. Use as a context manager."
     def __init__(self,
@@ -280,6 +284,7 @@ class Decoders:
             finally: w.stop()
         return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')], np.empty((0, 3, self.side, self.side), np.uint8))
 
+# %% ../nbs/01b_scanning.ipynb #28e51d9f
 def join(
     parts: Sequence[Block], # blocks
 ) -> Block:
@@ -331,6 +336,7 @@ def file_digest(
         while part := f.read(2**20): h.update(part)
     return h.hexdigest()[:32]
 
+# %% ../nbs/01b_scanning.ipynb #90cd4e2b
 def find(
     marks: list[bytes], # fingerprints
     kept: pa.Table | None, # what `Store.read` gave
@@ -403,6 +409,7 @@ def typical_side(
         except Exception: pass # broken, which `look` will report
     return int(sorted(sides)[len(sides) // 2]) if sides else 224
 
+# %% ../nbs/01b_scanning.ipynb #b2e7c81d
 def encode_batch(
     block: Block, # images
     encoder: Callable[[np.ndarray], Any], # what embeds them
@@ -416,6 +423,7 @@ def encode_batch(
     if x.ndim != 2 or len(x) != size: raise UserError(f'encoder {getattr(encoder, "name", encoder)!r} returned shape {x.shape} for {size} images; expected (images, numbers).')
     return Block(block.rows, block.seen, images[:0]), x[:n]
 
+# %% ../nbs/01b_scanning.ipynb #73f8e1a6
 ZEROS = 'the encoder gave only zeros for it, which has no direction (a black image?)'
 
 def units_or_why(
@@ -467,6 +475,7 @@ def look_and_encode(
                 if len(ready) >= PIECE or time.monotonic() - last > SECONDS: keep()
         finally: keep() # also at Ctrl-C
 
+# %% ../nbs/01b_scanning.ipynb #c0d17b4e
 def encoder_for(
     photos: Photos, # the images
     encoder: Any, # a name, an encoder, a network or a function
@@ -480,6 +489,7 @@ def encoder_for(
     enc = get_encoder(encoder, typical_side(photos) if chooses else 0, size=size if chooses else None, **kwargs)
     return enc, check_range('size', size or getattr(enc, 'size', None) or (32 if encoder == 'pixels' else 224), 1, 4096, whole=True)
 
+# %% ../nbs/01b_scanning.ipynb #8f26a3d1
 def scan(
     photos: Any, # what `open_photos` gave or takes
     encoder: Any = 'copies', # a name, an encoder, a network, or a function from a batch (b, 3, side, side) uint8 to rows (b, d)
