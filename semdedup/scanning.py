@@ -133,9 +133,9 @@ def look(
         seen = Look(bytes=raw.nbytes, bytes_digest=sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32])
         picture = upright(data, max(side, GREY))
         light = lighter(picture.image)
-        facts = dict(width=picture.width, height=picture.height, pixels_digest=pixels_digest(picture), thumbnail=thumbnail(picture, data, light))
-        if sharp: facts['sharpness'] = sharpness(light)
-        return seen._replace(**facts), before_squares(picture, side)
+        whole = seen._replace(width=picture.width, height=picture.height, pixels_digest=pixels_digest(picture), thumbnail=thumbnail(picture, data, light))
+        if sharp: whole = whole._replace(sharpness=sharpness(light))
+        return whole, before_squares(picture, side)
     except Unreadable as e: problem = e.reason
     except Exception as e: problem = f'{type(e).__name__} while it was read' # a reader of the user's own
     return seen._replace(problem=problem), None
