@@ -41,6 +41,7 @@ def in_words(
     while size >= 1000 and len(units) > 1: size /= 1000; units.pop()
     return f'{size:.0f} {units[-1]}' if units[-1] == 'bytes' or size >= 10 else f'{size:.1f} {units[-1]}'
 
+# %% ../nbs/08b_gallery.ipynb #712479ba
 class Shots:
     "Pictures with what is said of them, by their position."
     def __init__(self,
@@ -106,6 +107,7 @@ def doubtful_pairs(
         if seen.isdisjoint((a[p], b[p])): picked.append((int(a[p]), int(b[p]), float(e.similarity[p]))); seen.update((a[p], b[p]))
     return above, picked
 
+# %% ../nbs/08b_gallery.ipynb #e9354c7e
 def pair_rows(pairs: Iterable[tuple[int, int, float]], shot: Shots) -> list[dict[str, Any]]:
     "Pairs of an image that goes and one that stays."
     return [dict(a=shot(int(i), shot.label(int(j))), role_a='go', said_a=f'goes · {s:.3f}', s=f'{s:.6f}', b=shot(int(j)), role_b='keep', said_b='stays') for i, j, s in pairs]
@@ -136,6 +138,7 @@ def odd_section(
     rows = odd[['index', 'duplicate_of', 'duplicate_similarity']].head(SHOWN[id]).itertuples(index=False)
     return dict(id=id, name=name, kind='pairs', said=f'{said} {first_few(len(odd), SHOWN[id], "pairs")}{more}', rows=pair_rows(rows, shot))
 
+# %% ../nbs/08b_gallery.ipynb #16ced70d
 def label_section(found: Found, shot: Shots) -> dict[str, Any] | None:
     "Images whose copy has another label."
     t = found.table
@@ -167,6 +170,7 @@ def cluster_section(found: Found, shot: Shots) -> dict[str, Any] | None:
         rows.append(dict(name=f'{len(mine):,} images, {(~mine["kept"]).mean():.0%} go', shots=[shot(int(i)) for i in typical['index']]))
     return dict(id='clusters', name='What there is: clusters', kind='clusters', rows=rows, said=f'Images that the encoder {found.config.get("encoder", "")} puts near each other, with the most typical ones that stay. {first_few(len(size), SHOWN["clusters"], "clusters")}')
 
+# %% ../nbs/08b_gallery.ipynb #c476bf31
 def problem_section(found: Found) -> dict[str, Any] | None:
     "Images that cannot be read, with the reason."
     bad = found.table[found.table['problem'] != '']
@@ -204,6 +208,7 @@ def eps_steps(
     "Thresholds to try, close together where they are small."
     return sorted({0., float(eps), *(float(f'{v:.2g}') for v in np.geomspace(1e-3, max(largest, 2e-3), n) if v <= largest), *(v for v in np.arange(.02, .99, .02).round(2).tolist() if v <= largest)})
 
+# %% ../nbs/08b_gallery.ipynb #7092981a
 def histogram(
     s: Suggestion, # nearest neighbours, random pairs, and the fit
     alt: str, # what is to be seen, in words
@@ -229,6 +234,7 @@ def ticks_of(odds: bool) -> list[dict[str, Any]]: # for the template
     "Where which similarities are."
     return [dict(x=float(across(t, odds)), text=f'{t:g}') for t in TICKS[odds]]
 
+# %% ../nbs/08b_gallery.ipynb #4ac5020c
 def threshold_part(found: Found) -> dict[str, Any]: # for the template
     "Everything about the threshold."
     s, eps, n, steps = found.suggestion, found.config['eps'], len(found), steps_of(found)
@@ -251,6 +257,7 @@ def answer_of(found: Found) -> str:
     if bad: said += f' {bad:,} image{"s" if bad > 1 else ""} cannot be read.'
     return said
 
+# %% ../nbs/08b_gallery.ipynb #4d4e8ffb
 def write_html(
     path: str | Path, # the page to be written
     **parts: Any, # of the template
@@ -264,6 +271,7 @@ def write_html(
     with atomic_write(path) as tmp: tmp.write_text(page, encoding='utf-8')
     return Path(path)
 
+# %% ../nbs/08b_gallery.ipynb #00e68944
 def write_gallery(
     found: Found, # what `dedup` returned
     path: str | Path, # the page to be written
@@ -307,6 +315,7 @@ def write_leaks_page(
     return write_html(path, kicker='semdedup leaks', title=f'What of {found.test.source} is in {found.train.source}?', answer=said, sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=leak_threshold(found, command), command=command,
                       notes=f'encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page has one row for each test image.')
 
+# %% ../nbs/08b_gallery.ipynb #cd881982
 def leak_threshold(found: Leaks, command: str) -> dict[str, Any]: # for the template
     "The slider for leaks."
     s, eps, n = found.suggestion, found.config['eps'], len(found)

@@ -80,6 +80,7 @@ def candidate_rows(
     later, earlier = np.unique(np.concatenate(pairs, 1), axis=1)
     return later + first, earlier
 
+# %% ../nbs/08a_own.ipynb #fb62244e
 def candidates(
     x: np.ndarray, # (n, d) float32 unit rows, in keep order
     n_near: int = 4, # so many of the most similar earlier rows
@@ -113,10 +114,7 @@ def eps_at(
     "Back from the stretched scale."
     return float(1 / (1 + np.exp(w)) if odds else np.exp(-w))
 
-DOUBT = .2 # the probability that a copy at the threshold is none
-RANDOM = 1000 # random pairs that are compared
-SMALLEST = 50 # nearest neighbours from which a distribution can be fitted
-
+# %% ../nbs/08a_own.ipynb #3bfab752
 def gumbel_fit(
     w: np.ndarray, # (n,) values
     weight: np.ndarray, # (n,) how much each counts
@@ -131,6 +129,7 @@ def gumbel_fit(
         if abs(scale - before) < 1e-6 * before: break
     return float(low - scale * np.log(max((weight * np.exp(-(w - low) / scale)).sum(), 1e-300) / total)), float(scale)
 
+# %% ../nbs/08a_own.ipynb #9615d640
 def gumbel_logpdf(w: np.ndarray, location: float, scale: float) -> np.ndarray:
     "The logarithm of the density."
     z = (w - location) / scale
@@ -153,6 +152,7 @@ class Mixture:
         log_odds = np.log(self.share / (1 - self.share)) + normal_logpdf(np.minimum(w, self.mean), self.mean, self.sd) - gumbel_logpdf(w, self.location, self.scale)
         return 1 / (1 + np.exp(np.clip(log_odds, -700, 700)))
 
+# %% ../nbs/08a_own.ipynb #980fe8fb
 def fit_mixture(
     w: np.ndarray, # (n,) ascending
 ) -> tuple[Mixture, Mixture | None]: # without copies; and with copies, where that can be fitted
@@ -194,6 +194,11 @@ def round_down(
     if eps < 1e-6: return 0.
     unit = 10. ** (np.floor(np.log10(eps)) - 1)
     return float(f'{np.floor(eps / unit + 1e-9) * unit:.6g}')
+
+# %% ../nbs/08a_own.ipynb #6822380b
+DOUBT = .2 # the probability that a copy at the threshold is none
+RANDOM = 1000 # random pairs that are compared
+SMALLEST = 50 # nearest neighbours from which a distribution can be fitted
 
 def suggest_from(
     nearest: np.ndarray, # (n,) similarity of each image to its nearest neighbour
@@ -291,6 +296,7 @@ def as_square(
     from PIL import Image
     return np.asarray(Image.open(io.BytesIO(data)).convert('RGB').resize((SIDE, SIDE), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
+# %% ../nbs/08a_own.ipynb #f1467d1b
 def verified(
     pairs: np.ndarray, # (m, 2) int64 rows of pictures, and of others
     pictures: Pictures,
@@ -309,6 +315,7 @@ def verified(
             bar.update(s.stop - s.start)
     return as_similarity(out)
 
+# %% ../nbs/08a_own.ipynb #f289ed90
 @dataclass
 class Verified(Evidence):
     "Pairs of pictures that were compared themselves, and not by their embeddings."
@@ -371,6 +378,7 @@ class Search:
         found = Verified(Plan(self.v, self.groups, place, exact=True, threshold=LEAST, use=use), rule, LEAST, later[in_order], earlier[in_order], s[in_order], (self.twin, self.first), lengths)
         return found if rule == 'cover' else with_best_of_twins(found)
 
+# %% ../nbs/08a_own.ipynb #717447b5
 def same_as_earlier(
     names: np.ndarray, # (n,) a digest of each image's pixels, or of its file
     order: np.ndarray, # (m,) int64, the best claim first
@@ -401,6 +409,7 @@ def in_full(
             bar.update(s.stop - s.start)
     return out
 
+# %% ../nbs/08a_own.ipynb #1c5da678
 def exact_copies(
     photos: Photos, # all images
     scanned: pd.DataFrame, # what the scan knows of each image
@@ -419,6 +428,7 @@ def exact_copies(
     exact[pairs[:, 0]] = np.where(in_full(photos, scanned, pairs, saved), 'pixels', '')
     return exact
 
+# %% ../nbs/08a_own.ipynb #c74960fb
 def describe(
     table: pd.DataFrame, # of a selection
     scanned: pd.DataFrame, # what the scan knows of each image
@@ -433,6 +443,7 @@ def describe(
     more = {c: scanned[c].to_numpy() for c in FACTS} | dict(reason=np.array(reason, object), exact=exact, problem=scanned['problem'].to_numpy(object))
     return table[list(COLUMNS)].assign(**more).astype(dict.fromkeys(('reason', 'exact', 'problem'), 'str'))
 
+# %% ../nbs/08a_own.ipynb #a85e63b5
 @dataclass(eq=False, repr=False)
 class Found(Selection):
     "Which photographs stay, which go, and why: what `dedup` returns."
@@ -467,6 +478,7 @@ def search_in(
     order = keep_order(groups, photo_order(facts, keep), seed)
     return Search(rows, v, groups, order, *same_as_earlier(facts['pixels_digest'].to_numpy(), order), Pictures(scanned.thumbnails, rows), verify, saved, seed)
 
+# %% ../nbs/08a_own.ipynb #560ddae2
 def dedup(
     source: Any, # a folder, a list of paths, an archive, arrays, a data set: anything that `open_photos` takes
     eps: float | None = None, # copies have a similarity of at least 1 - eps; suggested from the data if neither eps nor target is given
@@ -501,6 +513,7 @@ def dedup(
     if out is not None: found.to_parquet(Path(out)/'manifest.parquet')
     return found
 
+# %% ../nbs/08a_own.ipynb #f374bc69
 def decide(
     photos: Photos, scanned: Scanned, search: Search, # what there is
     config: dict[str, Any], # what is asked
@@ -576,6 +589,7 @@ def file_name(
     if labelled and len(parts) == 1: parts = [photos.classes[photos.labels[i]].replace('/', '_').replace('\\', '_'), *parts]
     return '/'.join(parts)
 
+# %% ../nbs/08a_own.ipynb #874390a8
 def content_of(
     photos: Photos, # all images
     i: int, # one without a file of its own
@@ -593,6 +607,7 @@ def content_of(
     if Image.registered_extensions().get(PurePosixPath(name).suffix.lower()) == kind: return data, name
     return data, f'{name}.' + {'JPEG': 'jpg', 'TIFF': 'tif', 'JPEG2000': 'jp2'}.get(kind, kind.lower())
 
+# %% ../nbs/08a_own.ipynb #4653752b
 def is_there(
     source: Path, # a file
     target: Path, # where it goes
@@ -625,6 +640,7 @@ def place_file(
             if how == 'link' and e.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP): raise UserError(f'{target} cannot be a hard link to {source} ({e.strerror}): hard links need one file system that has them. Use copies (--copy) or symbolic links (--symlink).') from e
             raise
 
+# %% ../nbs/08a_own.ipynb #5c828dee
 def write_folder(
     self: Found,
     to: str | Path, # the new folder
@@ -661,6 +677,7 @@ def write_contents(
         with atomic_write(to/name) as tmp: tmp.write_bytes(data)
     return make_folder(to)
 
+# %% ../nbs/08a_own.ipynb #af4530df
 def clear_folder(
     to: Path, # the new folder
     names: set[str], # what may be in it
@@ -703,6 +720,7 @@ class Leaks:
         "Write the table and the configuration as Parquet."
         return write_manifest(self.table, dict(kind='leaks', config=self.config, classes=self.classes), path)
 
+# %% ../nbs/08a_own.ipynb #6b0468da
 def common_classes(
     train: Photos, test: Photos, # with labels or without
 ) -> tuple[list[str], np.ndarray, np.ndarray]: # names of all classes, and the labels of both in them; -1 for none
@@ -715,6 +733,7 @@ def common_classes(
         return own[y] if len(p.classes) else y
     return classes, labels(train), labels(test)
 
+# %% ../nbs/08a_own.ipynb #ece06cf3
 def leaks(
     train: Any, # the training images: anything that `open_photos` takes
     test: Any, # the test images, likewise
@@ -763,6 +782,7 @@ def leaks(
     config = dict(name='leaks', train=photos[0].source, test=photos[1].source, data=[p.digest for p in photos], encoder=name, verified=verify, eps=float(eps), n_near=n_near, seed=int(seed))
     return Leaks(table.astype(dict.fromkeys(('id', 'duplicate_id', 'exact', 'problem'), 'str')), config, classes, photos[0], photos[1], (scanned[0], scanned[1]), suggestion)
 
+# %% ../nbs/08a_own.ipynb #be83cc85
 def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray:
     "Values of some rows as a column of all."
     out = np.full(n, missing, values.dtype if values.dtype != object else object)

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # %% auto #0
-__all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'HIDDEN', 'TRAIN', 'TEST', 'VAL', 'LABELS', 'Unreadable', 'why', 'formats',
-           'max_pixels', 'relax_pillow', 'relaxed', 'header', 'eight_bits', 'flatten', 'Picture', 'upright', 'turn',
-           'from_pixels', 'decode', 'squeeze', 'as_chw', 'Photos', 'Files', 'stamp', 'printable', 'is_image', 'walk',
-           'list_folder', 'look_at', 'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'number_labels',
-           'Members', 'tar_members', 'tar_label', 'from_tars', 'tar_labels', 'as_data', 'channels_last', 'Cells',
-           'image_column', 'from_parquet', 'class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items',
-           'from_hugging_face', 'from_dataset', 'open_path', 'shards', 'load_hugging_face', 'open_photos',
-           'positions_in', 'PhotoDataset']
+__all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'PLAIN', 'HIDDEN', 'TRAIN', 'TEST', 'VAL', 'LABELS', 'Unreadable', 'why',
+           'formats', 'max_pixels', 'relax_pillow', 'relaxed', 'header', 'eight_bits', 'flatten', 'Picture', 'upright',
+           'turn', 'from_pixels', 'plain_header', 'small_jpeg', 'decode', 'squeeze', 'as_chw', 'Photos', 'Files',
+           'stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at', 'folder_order', 'folder_labels',
+           'from_folder', 'from_paths', 'number_labels', 'Members', 'tar_members', 'tar_label', 'from_tars',
+           'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column', 'from_parquet', 'class_names', 'Stack',
+           'from_array', 'from_npy', 'from_images', 'Items', 'from_hugging_face', 'from_dataset', 'open_path', 'shards',
+           'load_hugging_face', 'open_photos', 'positions_in', 'PhotoDataset']
 
 # %% ../nbs/00a_photos.ipynb #652fcf0f
 class Unreadable(Exception):
@@ -106,8 +106,8 @@ def flatten(
     im: Any, # a PIL image of any mode
 ) -> Image.Image: # in RGB
     "Any colour mode becomes RGB; what is transparent becomes white."
-    from PIL import Image
     if im.mode == 'RGB' and 'transparency' not in im.info: return im
+    from PIL import Image
     if im.mode[0] in 'IF': im = Image.fromarray(eight_bits(np.asarray(im)))
     elif 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La'):
         if im.mode == 'La': im = im.convert('LA')
@@ -128,6 +128,8 @@ class Picture:
     reduced: bool = False # was it decoded at less than its size?
     format: str = '' # JPEG, PNG, …; '' for pixels
     as_it_is: bool = False # would any viewer show the file like that: nothing was turned or flattened?
+    @functools.cached_property
+    def pixels(self) -> bytes: return self.image.tobytes()
 
 def upright(
     data: bytes | np.ndarray, # an encoded image, or pixels (h, w[, c])
@@ -140,6 +142,7 @@ def upright(
         with relaxed():
             if isinstance(data, np.ndarray): return Picture(im := from_pixels(data), *im.size)
             if len(data) == 0: raise Unreadable('the file is empty')
+            if (im := small_jpeg(data, enough, limit)) is not None: return Picture(flatten(im), *im.size, format='JPEG', as_it_is=True)
             im = Image.open(io.BytesIO(data), formats=formats())
             (w, h), kind = im.size, im.format
             if w * h > limit: raise Unreadable(f'its {w:,} × {h:,} pixels are more than the limit of {limit:,} (SEMDEDUP_MAX_PIXELS)')
@@ -175,6 +178,37 @@ def from_pixels(
     if a.ndim == 3 and a.shape[2] == 1: a = a[:, :, 0]
     if a.ndim not in (2, 3) or (a.ndim == 3 and a.shape[2] not in (3, 4)) or a.size == 0: raise Unreadable(f'an array of shape {a.shape} is no image')
     return flatten(Image.fromarray(np.ascontiguousarray(eight_bits(a))))
+
+# %% ../nbs/00a_photos.ipynb #9b9d5396
+PLAIN = {0xe0, 0xee, 0xdb, 0xc4, 0xdd, 0xfe} # segments of a JPEG that need no thought: JFIF, Adobe, tables, intervals, comments
+
+def plain_header(
+    data: bytes, # an encoded image
+) -> tuple[int, int, int] | None: # width, height, colours; None if it is no JPEG of 8 bits, or has segments that are not `PLAIN`
+    "The size of a JPEG that holds nothing but a picture."
+    if data[:2] != b'\xff\xd8': return None
+    found, at = None, 2
+    while data[at] == 0xff:
+        kind, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
+        if kind == 0xda: return found # here the picture begins
+        if kind in (0xc0, 0xc1, 0xc2) and data[at + 4] == 8: found = data[at + 7] << 8 | data[at + 8], data[at + 5] << 8 | data[at + 6], data[at + 9]
+        elif kind not in PLAIN or length < 2: return None
+        at += 2 + length
+    return None
+
+def small_jpeg(
+    data: bytes, # an encoded image
+    enough: int | None, # pixels a side that suffice
+    limit: int, # pixels that are too many
+) -> Image.Image | None: # RGB or L; None if it should be opened with care
+    "Decode a plain JPEG without looking at it twice."
+    from PIL import Image
+    try:
+        w, h, colours = plain_header(data) # TypeError: not plain
+        if not 0 < w * h <= limit or (enough and min(w, h) >= 2 * enough): return None # it is refused, or decoded at a reduced size
+        mode = {1: 'L', 3: 'RGB'}[colours]
+        return Image.frombytes(mode, (w, h), data, 'jpeg', mode, '')
+    except Exception: return None # the long way finds out what is wrong
 
 # %% ../nbs/00a_photos.ipynb #aeddfe4e
 def decode(
@@ -261,10 +295,11 @@ class Files:
     def mark(self, i: int) -> list[Any]: return [self.root, *self.stats[i].tolist()]
     def read(self, i: int) -> bytes:
         try:
-            s = os.stat(self.path(i))
+            path = self.path(i)
+            s = os.stat(path) # first: opening a pipe would wait for ever
             if not stat.S_ISREG(s.st_mode): raise Unreadable('it is not a file')
             if s.st_size > MAX_BYTES: raise Unreadable(f'its {s.st_size:,} bytes are more than the limit of {MAX_BYTES:,}')
-            with open(self.path(i), 'rb') as f: return f.read()
+            with open(path, 'rb', buffering=0) as f: return f.read()
         except (OSError, ValueError, MemoryError) as e: raise Unreadable(why(e)) from e
 
 def stamp(

@@ -4,26 +4,27 @@
 
 # %% ../nbs/01b_scanning.ipynb #49cb871f
 from __future__ import annotations
-import multiprocessing, os, sys, tempfile, threading, time, warnings, weakref
+import gc, multiprocessing, os, sys, tempfile, threading, time, warnings, weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, cpu_count, digest, make_folder, progress
-from .photos import Photos, Picture, Unreadable, as_chw, formats, header, max_pixels, open_photos, relax_pillow, squeeze, upright
+from .photos import Photos, Picture, Unreadable, formats, header, max_pixels, open_photos, relax_pillow, squeeze, upright
 if TYPE_CHECKING:
     import pandas as pd, pyarrow as pa
     from PIL import Image
 
 # %% auto #0
-__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'PIECE', 'SECONDS', 'sharpness', 'lighter', 'Look',
-           'pixels_digest', 'thumbnail', 'look', 'Block', 'look_at_block', 'serve', 'Worker', 'Decoders', 'join',
-           'Store', 'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather', 'typical_side', 'encode_batch',
-           'unit_or_why', 'look_and_encode', 'encoder_for', 'scan', 'same_pixels']
+__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'ZEROS', 'PIECE', 'SECONDS', 'sharpness', 'lighter',
+           'before_squares', 'squares', 'shrink', 'pixels_digest', 'thumbnail', 'Look', 'look', 'Block',
+           'look_at_block', 'serve', 'Worker', 'Decoders', 'join', 'Store', 'file_digest', 'find', 'Thumbnails',
+           'Scanned', 'gather', 'typical_side', 'encode_batch', 'units_or_why', 'look_and_encode', 'encoder_for',
+           'scan', 'same_pixels']
 
 # %% ../nbs/01b_scanning.ipynb #41de7b86
 GREY = 128 # pixels a side of the version whose sharpness is measured
@@ -46,13 +47,68 @@ def lighter(
     k = min(im.size) // GREY
     return im.reduce(k) if k > 1 else im
 
-# %% ../nbs/01b_scanning.ipynb #e46d0209
+# %% ../nbs/01b_scanning.ipynb #165d3cf7
+def before_squares(
+    picture: Picture, # a decoded picture
+    side: int, # pixels a side for the encoder
+) -> np.ndarray: # (h, w, 3) uint8
+    "The whole picture, if `squares` brings it to size as `squeeze` does; else squeezed."
+    w, h = picture.image.size
+    if (w, h) == (side, side) or ('torch' in sys.modules and w % side == h % side == 0 and max(w, h) <= 3 * side): return np.frombuffer(picture.pixels, np.uint8).reshape(h, w, 3)
+    return np.asarray(squeeze(picture.image, side))
+
+def squares(
+    pictures: Sequence[np.ndarray], # (h, w, 3) uint8 each, of `before_squares`
+    side: int, # pixels a side
+) -> np.ndarray: # (r, 3, side, side) uint8
+    "Pictures at one size, channels first; those of one shape are squeezed at once."
+    out = np.empty((len(pictures), 3, side, side), np.uint8)
+    for shape in {p.shape for p in pictures}:
+        rows = [k for k, p in enumerate(pictures) if p.shape == shape]
+        x = np.stack([pictures[k] for k in rows]).transpose(0, 3, 1, 2)
+        out[rows] = x if shape == (side, side, 3) else shrink(x, side)
+    return out
+
+def shrink(
+    x: np.ndarray, # (r, 3, h, w) uint8
+    side: int, # pixels a side
+) -> np.ndarray: # (r, 3, side, side) uint8
+    "What `squeeze` does, for a half or a third."
+    import torch
+    return torch.nn.functional.interpolate(torch.from_numpy(x), (side, side), mode='bilinear', antialias=True).numpy()
+
+# %% ../nbs/01b_scanning.ipynb #9e2c41d7
+def pixels_digest(
+    picture: Picture, # a decoded picture
+) -> str: # 32 hexadecimal digits, with ~ before them if the picture was decoded at a reduced size
+    "A short name for the pixels."
+    h = sha256(f'{picture.width} {picture.height} '.encode())
+    h.update(picture.pixels)
+    return '~' * picture.reduced + h.hexdigest()[:32]
+
+# %% ../nbs/01b_scanning.ipynb #7ab9e640
 THUMBNAIL = 96 # pixels of a thumbnail's longer side
 
 Jpeg = bytes # an encoded image
 
-@dataclass
-class Look:
+def thumbnail(
+    picture: Picture, # a decoded picture
+    data: bytes | np.ndarray, # what it was decoded from
+    light: Image.Image, # the same, `lighter`
+) -> bytes: # a JPEG
+    "A small version of a picture."
+    if picture.format == 'JPEG' and picture.as_it_is and max(picture.width, picture.height) <= THUMBNAIL and len(data) <= 2**13: return bytes(data)
+    import io
+    from PIL import Image
+    w, h = light.size
+    share = min(1, THUMBNAIL / max(w, h))
+    size = max(1, round(w * share)), max(1, round(h * share))
+    out = io.BytesIO()
+    (light if size == (w, h) else light.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.)).save(out, 'JPEG', quality=82)
+    return out.getvalue()
+
+# %% ../nbs/01b_scanning.ipynb #e46d0209
+class Look(NamedTuple):
     "What one look at an image gives."
     width: int = 0
     height: int = 0
@@ -63,51 +119,26 @@ class Look:
     thumbnail: Jpeg = b''
     problem: str = '' # why it cannot be read
 
-def pixels_digest(
-    picture: Picture, # a decoded picture
-) -> str: # 32 hexadecimal digits, with ~ before them if the picture was decoded at a reduced size
-    "A short name for the pixels."
-    h = sha256(f'{picture.width} {picture.height} '.encode())
-    h.update(picture.image.tobytes())
-    return '~' * picture.reduced + h.hexdigest()[:32]
-
-def thumbnail(
-    picture: Picture, # a decoded picture
-    data: bytes | np.ndarray, # what it was decoded from
-    light: Image.Image, # the same, `lighter`
-) -> bytes: # a JPEG
-    "A small version of a picture."
-    import io
-    from PIL import Image
-    if picture.format == 'JPEG' and picture.as_it_is and max(picture.width, picture.height) <= THUMBNAIL and len(data) <= 2**13: return bytes(data)
-    w, h = light.size
-    share = min(1, THUMBNAIL / max(w, h))
-    size = max(1, round(w * share)), max(1, round(h * share))
-    out = io.BytesIO()
-    (light if size == (w, h) else light.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.)).save(out, 'JPEG', quality=82)
-    return out.getvalue()
-
 def look(
     photos: Photos, # the images
     i: int, # which one
     side: int, # pixels a side for the encoder
     sharp: bool = False, # measure sharpness, too
-) -> tuple[Look, np.ndarray | None]: # what was seen, and (3, side, side) uint8; None if it cannot be read
+) -> tuple[Look, np.ndarray | None]: # what was seen, and what `squares` takes; None if it cannot be read
     "Read and decode one image, once, for all that is wanted of it."
     seen = Look()
     try:
         data = photos.read(i)
         raw = memoryview(data if isinstance(data, bytes) else np.ascontiguousarray(data).data)
-        seen.bytes, seen.bytes_digest = raw.nbytes, sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32]
+        seen = Look(bytes=raw.nbytes, bytes_digest=sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32])
         picture = upright(data, max(side, GREY))
         light = lighter(picture.image)
-        seen.width, seen.height = picture.width, picture.height
-        if sharp: seen.sharpness = sharpness(light)
-        seen.pixels_digest, seen.thumbnail = pixels_digest(picture), thumbnail(picture, data, light)
-        return seen, as_chw(squeeze(picture.image, side))
-    except Unreadable as e: seen.problem = e.reason
-    except Exception as e: seen.problem = f'{type(e).__name__} while it was read' # a reader of the user's own
-    return seen, None
+        whole = seen._replace(width=picture.width, height=picture.height, pixels_digest=pixels_digest(picture), thumbnail=thumbnail(picture, data, light))
+        if sharp: whole = whole._replace(sharpness=sharpness(light))
+        return whole, before_squares(picture, side)
+    except Unreadable as e: problem = e.reason
+    except Exception as e: problem = f'{type(e).__name__} while it was read' # a reader of the user's own
+    return seen._replace(problem=problem), None
 
 # %% ../nbs/01b_scanning.ipynb #b9a9b43b
 BLOCK = 32 # images a block: fixed, never derived from the number of processes
@@ -127,9 +158,9 @@ def look_at_block(
 ) -> Block:
     "Look at some images."
     pairs = [look(photos, int(i), side, sharp) for i in rows]
-    images = [a for _, a in pairs if a is not None]
-    return Block(rows, [s for s, _ in pairs], np.stack(images) if images else np.empty((0, 3, side, side), np.uint8))
+    return Block(rows, [s for s, _ in pairs], squares([a for _, a in pairs if a is not None], side))
 
+# %% ../nbs/01b_scanning.ipynb #1b64fa0e
 def serve(
     pipe: Connection, # positions come, blocks go
     photos: Photos, # the images
@@ -141,6 +172,7 @@ def serve(
     import signal
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     relax_pillow()
+    gc.freeze() # what the parent left is not looked through for garbage, which would copy it
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(1) # a forked process must not wait for the threads of its parent
     def watch() -> None:
         gone = multiprocessing.parent_process().sentinel
@@ -183,6 +215,7 @@ class Worker:
         self.pipe.close()
         self.process.kill(); self.process.join()
 
+# %% ../nbs/01b_scanning.ipynb #f4470c1e
 class Decoders:
     "Processes that look at images. Use as a context manager."
     def __init__(self,
@@ -251,6 +284,7 @@ class Decoders:
             finally: w.stop()
         return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')], np.empty((0, 3, self.side, self.side), np.uint8))
 
+# %% ../nbs/01b_scanning.ipynb #28e51d9f
 def join(
     parts: Sequence[Block], # blocks
 ) -> Block:
@@ -274,8 +308,9 @@ class Store:
     ) -> None:
         "Write a piece."
         import pyarrow as pa
-        columns = {'mark': pa.array(marks, pa.binary(16)), **{c: pa.array([getattr(s, c) for s in seen], getattr(pa, t)()) for c, t in FACTS.items()},
-                   'thumbnail': pa.array([s.thumbnail for s in seen], pa.large_binary()), 'x': pa.array(x, pa.large_binary())}
+        facts = dict(zip(Look._fields, zip(*seen)))
+        columns = {'mark': pa.array(marks, pa.binary(16)), **{c: pa.array(facts[c], getattr(pa, t)()) for c, t in FACTS.items()},
+                   'thumbnail': pa.array(facts['thumbnail'], pa.large_binary()), 'x': pa.array(x, pa.large_binary())}
         sink, table = pa.BufferOutputStream(), pa.table(columns).combine_chunks()
         with pa.ipc.new_file(sink, table.schema) as writer: writer.write_table(table)
         content = sink.getvalue()
@@ -301,6 +336,7 @@ def file_digest(
         while part := f.read(2**20): h.update(part)
     return h.hexdigest()[:32]
 
+# %% ../nbs/01b_scanning.ipynb #90cd4e2b
 def find(
     marks: list[bytes], # fingerprints
     kept: pa.Table | None, # what `Store.read` gave
@@ -373,6 +409,7 @@ def typical_side(
         except Exception: pass # broken, which `look` will report
     return int(sorted(sides)[len(sides) // 2]) if sides else 224
 
+# %% ../nbs/01b_scanning.ipynb #b2e7c81d
 def encode_batch(
     block: Block, # images
     encoder: Callable[[np.ndarray], Any], # what embeds them
@@ -386,14 +423,19 @@ def encode_batch(
     if x.ndim != 2 or len(x) != size: raise UserError(f'encoder {getattr(encoder, "name", encoder)!r} returned shape {x.shape} for {size} images; expected (images, numbers).')
     return Block(block.rows, block.seen, images[:0]), x[:n]
 
-def unit_or_why(
-    x: np.ndarray, # (d,) float32
-) -> tuple[np.ndarray | None, str]: # the row with length one, or None and why it has none
-    "One row of an embedding, as far as it has a direction."
-    length = np.sqrt(np.dot(x, x))
-    if not np.isfinite(length): return None, 'the encoder gave NaN or infinity for it'
-    if length == 0: return None, 'the encoder gave only zeros for it, which has no direction (a black image?)'
-    return x / length, ''
+# %% ../nbs/01b_scanning.ipynb #73f8e1a6
+ZEROS = 'the encoder gave only zeros for it, which has no direction (a black image?)'
+
+def units_or_why(
+    x: np.ndarray, # (b, d) float32
+) -> Iterator[tuple[bytes, str]]: # a row of length one and '', or nothing and why it has none
+    "The rows of an embedding, as far as they have a direction."
+    with np.errstate(all='ignore'):
+        lengths = np.sqrt(np.array([np.dot(row, row) for row in x], np.float32))
+        units = x / lengths[:, None]
+    for unit, length in zip(units, lengths.tolist()):
+        if 0 < length < np.inf: yield unit.tobytes(), ''
+        else: yield b'', ZEROS if length == 0 else 'the encoder gave NaN or infinity for it'
 
 # %% ../nbs/01b_scanning.ipynb #daeb21aa
 PIECE, SECONDS = 2048, 5. # images and seconds after which a piece is written
@@ -411,7 +453,7 @@ def look_and_encode(
     "Look at images, embed them, and keep it all."
     on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
     size = min(256, max(BLOCK, getattr(encoder, 'batch_size', BLOCK if on_cpu else 256)))
-    seen, last = [], time.monotonic()
+    ready, last = [], time.monotonic() # not yet written: a mark, a look and a row of each image, in one append, between whose parts no Ctrl-C comes
     def batches(decoded: Iterator[Block]) -> Iterator[Block]:
         several = []
         for block in decoded:
@@ -419,20 +461,21 @@ def look_and_encode(
             if sum(len(b.rows) for b in several) + BLOCK > size: yield join(several); several = []
         if several: yield join(several)
     def keep() -> None:
-        nonlocal seen, last
-        if seen: store.add([marks[i] for i, _, _ in seen], [s for _, s, _ in seen], [b for _, _, b in seen])
-        seen, last = [], time.monotonic()
+        nonlocal ready, last
+        if ready: store.add(*map(list, zip(*ready)))
+        ready, last = [], time.monotonic()
     with Decoders(photos, side, n_workers, sharp) as decoders, Workers(cpu_count() if on_cpu else 1) as w, progress(desc='reading and embedding', total=len(photos), initial=len(photos) - len(rows), unit=' images') as bar:
         try:
             for block, x in w.map(encode_batch, batches(decoders.map(rows[s] for s in blocks(len(rows), BLOCK))), encoder, size):
-                readable = iter(x)
-                for i, s in zip(block.rows, block.seen):
-                    unit, s.problem = unit_or_why(next(readable)) if not s.problem else (None, s.problem)
-                    seen.append((int(i), s, b'' if unit is None else unit.tobytes()))
+                rows_of_x = units_or_why(x)
+                for i, s in zip(block.rows.tolist(), block.seen):
+                    unit, problem = (b'', s.problem) if s.problem else next(rows_of_x)
+                    ready.append((marks[i], s._replace(problem=problem), unit))
                 bar.update(len(block.rows))
-                if len(seen) >= PIECE or time.monotonic() - last > SECONDS: keep()
+                if len(ready) >= PIECE or time.monotonic() - last > SECONDS: keep()
         finally: keep() # also at Ctrl-C
 
+# %% ../nbs/01b_scanning.ipynb #c0d17b4e
 def encoder_for(
     photos: Photos, # the images
     encoder: Any, # a name, an encoder, a network or a function
@@ -446,6 +489,7 @@ def encoder_for(
     enc = get_encoder(encoder, typical_side(photos) if chooses else 0, size=size if chooses else None, **kwargs)
     return enc, check_range('size', size or getattr(enc, 'size', None) or (32 if encoder == 'pixels' else 224), 1, 4096, whole=True)
 
+# %% ../nbs/01b_scanning.ipynb #8f26a3d1
 def scan(
     photos: Any, # what `open_photos` gave or takes
     encoder: Any = 'copies', # a name, an encoder, a network, or a function from a batch (b, 3, side, side) uint8 to rows (b, d)

@@ -2,8 +2,8 @@
 import io, os, pickle, struct, sys, tarfile, zlib
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
 from PIL import Image, ImageCms, ImageDraw
-from semdedup import UserError, load_images, open_photos
-from semdedup.photos import MAX_BYTES, PhotoDataset, Unreadable, decode, positions_in, printable
+from semdedup import UserError, load_images, open_photos, photos as photos_module
+from semdedup.photos import MAX_BYTES, PhotoDataset, Unreadable, decode, plain_header, positions_in, printable, upright
 
 def scene(size=(60, 40)):
     "Blue, with a red corner at the top left."
@@ -23,6 +23,72 @@ def write(folder, files):
         (folder/name).parent.mkdir(parents=True, exist_ok=True)
         (folder/name).write_bytes(content)
     return folder
+
+# The short way for small JPEGs
+
+def outcome(data, enough=None):
+    "All that is said of a picture."
+    try: p = upright(data, enough)
+    except Unreadable as e: return str(e)
+    return p.pixels, p.image.size, p.width, p.height, p.reduced, p.format, p.as_it_is
+
+SMALL = [encoded(im, 'JPEG', **how) for im in (scene(), scene().convert('L'), scene().convert('CMYK'), scene((8, 200)))
+         for how in ({}, dict(progressive=True), dict(subsampling=0, comment=b'hello'), dict(restart_marker_rows=1), dict(exif=Image.Exif()))]
+
+def damaged(data, rng):
+    "Bytes are changed, lost or added, mostly in the header."
+    d = bytearray(data)
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(min(len(d), rng.choice([400, 10**6]))))
+        d[at:at + int(rng.integers(3))] = rng.bytes(int(rng.integers(3)))
+    return bytes(d[:int(rng.integers(1, len(d)))] if rng.random() < .2 else d)
+
+def test_the_short_way_gives_what_the_long_one_gives(monkeypatch):
+    "To the last bit, and with the same reasons; also for damaged files."
+    rng = np.random.default_rng(0)
+    files = [*SMALL, *(damaged(SMALL[k % len(SMALL)], rng) for k in range(3000))]
+    short, decode_shortly = [], photos_module.small_jpeg
+    def counting(*args): im = decode_shortly(*args); short.append(im is not None); return im
+    for enough in None, 20:
+        monkeypatch.setattr(photos_module, 'small_jpeg', counting)
+        got = [outcome(f, enough) for f in files]
+        monkeypatch.setattr(photos_module, 'small_jpeg', lambda *args: None)
+        assert got == [outcome(f, enough) for f in files]
+    assert sum(short) > 300 and short.count(False) > 1000 # both ways are taken
+
+@pytest.mark.parametrize('how', [{}, dict(progressive=True), dict(quality=100, subsampling=0)], ids=str)
+def test_a_file_that_is_read_in_several_pieces_gives_the_same(monkeypatch, how):
+    "Pillow reads 64 kB at a time, the short way all at once."
+    noise = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 500, 3), dtype=np.uint8)), 'JPEG', **how)
+    cut = noise[:-2] # without its end mark
+    got = [outcome(f) for f in (noise, cut)]
+    assert len(noise) > 2**17 and photos_module.small_jpeg(noise, None, 10**9) is not None
+    monkeypatch.setattr(photos_module, 'small_jpeg', lambda *args: None)
+    assert got == [outcome(f) for f in (noise, cut)]
+
+def turned(orientation):
+    "EXIF that says so."
+    exif = Image.Exif(); exif[0x0112] = orientation
+    return exif
+
+ODD = {'one pixel': encoded(Image.new('RGB', (1, 1), (9, 8, 7)), 'JPEG'), 'one row': encoded(scene((300, 1)), 'JPEG'), 'cmyk': encoded(scene().convert('CMYK'), 'JPEG'), 'icc profile': encoded(scene(), 'JPEG', icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()),
+       'as tables only': encoded(scene(), 'JPEG', streamtype=1), 'without tables': encoded(scene(), 'JPEG', streamtype=2), 'two in a row': encoded(scene(), 'JPEG') * 2, 'something behind': encoded(scene(), 'JPEG') + b'more',
+       'fill bytes': b'\xff\xd8\xff\xff' + encoded(scene(), 'JPEG')[2:], 'mark only': b'\xff\xd8', 'no marks': b'\xff\xd8\xff\xe0', 'a png': encoded(scene()), 'empty': b'',
+       **{f'turned {k}': encoded(scene(), 'JPEG', exif=turned(k)) for k in range(1, 9)}}
+
+@pytest.mark.parametrize('data', ODD.values(), ids=ODD)
+@pytest.mark.parametrize('enough', [None, 1, 20])
+def test_odd_files_go_the_long_way_or_give_the_same(monkeypatch, data, enough):
+    got = outcome(data, enough)
+    monkeypatch.setattr(photos_module, 'small_jpeg', lambda *args: None)
+    assert got == outcome(data, enough)
+
+def test_what_is_plain():
+    plain = encoded(scene(), 'JPEG')
+    assert plain_header(plain) == (60, 40, 3) and plain_header(encoded(scene().convert('L'), 'JPEG')) == (60, 40, 1)
+    exif = Image.Exif(); exif[0x0112] = 6
+    assert plain_header(encoded(scene(), 'JPEG', exif=exif)) is None and plain_header(encoded(scene())) is None
+    assert outcome(plain, 20)[1] == (30, 20) and outcome(plain, 21)[1] == (60, 40) # half the size, where that is enough
 
 # One picture
 
