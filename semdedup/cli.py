@@ -47,7 +47,7 @@ def friendly(
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   context_settings={'token_normalize_func': lambda name: name.replace('_', '-'), 'help_option_names': ['-h', '--help']},
-                  help='Which images of a dataset can go, why each one can go, and what that costs in accuracy.\n\nFor images of your own: **semdedup dedup PATH**. Without any: **semdedup report**.')
+                  help='Which images of a dataset can go, why each one can go, and what that costs in accuracy.\n\nFor images of your own: **semdedup dedup PATH**. Without any: **semdedup report**. Options are the same with _ and with -: **--n_clusters**, **--n-clusters**.')
 
 def show_version(
     wanted: bool, # was --version given?
