@@ -94,7 +94,8 @@ def test_a_cache_that_cannot_be_written_is_named(pictures, tmp_path):
 # Interruptions
 
 RUN = """
-import sys, pathlib; sys.path[:0] = [{tests!r}]
+import signal, sys; sys.path[:0] = [{tests!r}]
+signal.signal(signal.SIGINT, signal.default_int_handler) # a shell that runs the tests in the background has it ignored
 import semdedup.scanning as s
 from test_scanning import Means
 s.PIECE = s.SECONDS = {seconds}
