@@ -19,7 +19,7 @@ from .core import UserError, Workers, check_finite, check_name, check_range, dat
 # %% auto #0
 __all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'DATASETS', 'Split', 'Images', 'as_images', 'as_labels', 'as_index',
            'from_arrays', 'read_npz', 'fmnist_mini', 'digits', 'patience', 'open_torchvision', 'all_of', 'last_fifth',
-           'torchvision_images', 'load_images', 'changed', 'with_copies', 'holdout']
+           'torchvision_images', 'load_images', 'changed', 'with_copies', 'draw_aside', 'holdout']
 
 # %% ../nbs/00_datasets.ipynb #3f751f62
 @dataclass
@@ -287,22 +287,32 @@ def with_copies(
     return replace(images, name=f'{images.name}+copies', train=train.take(rng.permutation(n)), source=f'{images.source}; half of the training images are changed copies of the other half')
 
 # %% ../nbs/00_datasets.ipynb #d667b661
+def draw_aside(
+    labels: np.ndarray, # (n,) classes
+    share: float, # of each class, 0 to .9
+    seed: int, # of the draw
+    classes: list[str], # a name a class: errors say it
+    alone: np.ndarray | None = None, # (n,) bool, who may be drawn; all if not given
+) -> np.ndarray: # (n,) bool
+    "Draw the same share of each class."
+    check_range('holdout', share, 0, .9)
+    aside, rng = np.zeros(len(labels), bool), np.random.default_rng(seed)
+    for c in np.unique(labels):
+        rows = np.flatnonzero(labels == c)
+        least = int(share > 0 and len(rows) > 1) # a class of a few images is heard too
+        wanted, single = max(least, round(share * len(rows))), rows if alone is None else rows[alone[rows]]
+        if wanted > len(single): raise UserError(f'holdout {share:g} wants {wanted} images of class {classes[c]}, which has only {len(single)} without a copy. Give a smaller one.')
+        aside[rng.choice(single, wanted, replace=False)] = True
+    return aside
+
 def holdout(
     images: Images, # a data set
     share: float = .1, # the share of each class to set aside; 0 for none
     seed: int = 0, # which ones
 ) -> tuple[Images, np.ndarray]: # the data set with `.val`, and the rows of the former training split that stay in `.train`
     "Set a class-balanced validation split aside from the training images: of those that share their `index`, the planted copies, none."
-    check_range('holdout', share, 0, .9)
-    y, rng = images.train.labels, np.random.default_rng(seed)
     _, original, times = np.unique(images.train.index, return_inverse=True, return_counts=True)
-    aside, alone = np.zeros(len(y), bool), times[original] == 1
-    for c in np.unique(y):
-        rows = np.flatnonzero(y == c)
-        least = int(share > 0 and len(rows) > 1) # a class of a few images is heard too
-        wanted, single = max(least, round(share * len(rows))), rows[alone[rows]]
-        if wanted > len(single): raise UserError(f'holdout {share:g} wants {wanted} images of class {images.classes[c]}, which has only {len(single)} without a copy. Give a smaller one.')
-        aside[rng.choice(single, wanted, replace=False)] = True
+    aside = draw_aside(images.train.labels, share, seed, images.classes, times[original] == 1)
     stay = np.flatnonzero(~aside)
     if not aside.any(): return images, stay
     return replace(images, train=images.train.take(stay), val=images.train.take(np.flatnonzero(aside))), stay

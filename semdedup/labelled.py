@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, check_seed, digest, progress
-from .datasets import DATASETS, Images, from_arrays, holdout, load_images, read_npz
+from .datasets import DATASETS, Images, draw_aside, from_arrays, load_images, read_npz
 from .photos import TEST, TRAIN, VAL, Photos, Unreadable, decode, open_photos
 
 # %% auto #0
@@ -36,9 +36,8 @@ def draw_test(
 ) -> tuple[np.ndarray, np.ndarray]: # positions of the training images, and of the test images
     "Draw the same share of each class for testing."
     if len(np.unique(labels)) < 2: raise UserError(f'{source}: all images that can be used are of class {classes[labels[0]]!r}; accuracy needs at least two classes.')
-    blank = np.zeros((len(labels), 1, 1, 1), np.uint8)
-    held, train = holdout(from_arrays(blank, labels, blank[:1], labels[:1], classes, source), test_share, seed)
-    return train, held.val.index
+    aside = draw_aside(labels, test_share, seed, classes)
+    return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 # %% ../nbs/00c_labelled.ipynb #a0249cef
 def decode_rows(

@@ -23,7 +23,7 @@ from .selections import METHODS, Pool, choose, rank_and_prune, rule_of
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'same_config',
+__all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config',
            'asks_for_more', 'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid',
            'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
            'train_grid', 'summarise', 'seeds_text', 'with_interval', 'read_summary', 'space_of', 'answer', 'crossing',
@@ -74,12 +74,19 @@ class Config:
     def recipe(self) -> Recipe: return Recipe(self.model, self.epochs, precision=self.precision)
 
 # %% ../nbs/08_reports.ipynb #5eb14c4d
+def differing(
+    mine: dict[str, Any], # what is asked now
+    theirs: dict[str, Any], # what the folder was made with
+) -> list[str]: # names of settings
+    "In what two configurations differ."
+    return [k for k in sorted({*mine, *theirs}) if mine.get(k) != theirs.get(k)]
+
 def same_config(
     mine: dict[str, Any], # what is asked now
     theirs: dict[str, Any], # what the folder was made with
 ) -> list[str]: # one text a difference
     "How two configurations differ."
-    return [f'{k} {theirs.get(k)!r} instead of {mine.get(k)!r}' for k in sorted(set(mine) | set(theirs)) if mine.get(k) != theirs.get(k)]
+    return [f'{k} {theirs.get(k)!r} instead of {mine.get(k)!r}' for k in differing(mine, theirs)]
 
 GROWS = ('encoders', 'ratios', 'rank_types', 'prune_types', 'regimes', 'seeds') # of which there may be more later
 
@@ -87,13 +94,12 @@ def asks_for_more(
     mine: dict[str, Any], # what is asked now
     theirs: dict[str, Any], # what the folder was made with
 ) -> bool:
-    "Whether a configuration asks for all that another one asks for, and for more of the same."
-    differs = [k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k)]
+    "Whether a configuration asks for all that another one asks for, and perhaps for more of the same."
     def more(k: str) -> bool:
         new, old = mine.get(k), theirs.get(k)
         if isinstance(new, list) and isinstance(old, list): return all(o in new for o in old) and (k != 'encoders' or new[-1:] == old[-1:])
         return isinstance(new, int) and isinstance(old, int) and new > old
-    return bool(differs) and all(k in GROWS and more(k) for k in differs)
+    return all(k in GROWS and more(k) for k in differing(mine, theirs))
 
 def claim_folder(
     out: str | Path, # the folder of a report
@@ -102,14 +108,13 @@ def claim_folder(
 ) -> Path: # the folder
     "Make the folder and write `config.json`; raises `UserError` if it holds results of another configuration."
     out, plain = make_folder(out), json.loads(json.dumps(config))
-    write = not (out/'config.json').exists()
-    if not write:
+    if (out/'config.json').exists():
         theirs = from_json((out/'config.json').read_bytes())
         if not isinstance(theirs, dict): raise UserError(f'{out}/config.json is not of semdedup: the folder holds something else. Choose another --out.')
-        differs, write = same_config(plain, theirs), grows and asks_for_more(plain, theirs)
-        if differs and not write: raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). Choose another --out, or delete that folder.')
-    if write:
-        with atomic_write(out/'config.json') as tmp: tmp.write_text(json.dumps(plain, indent=1))
+        differs = same_config(plain, theirs)
+        if not differs: return out
+        if not (grows and asks_for_more(plain, theirs)): raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). Choose another --out, or delete that folder.')
+    with atomic_write(out/'config.json') as tmp: tmp.write_text(json.dumps(plain, indent=1))
     return out
 
 # %% ../nbs/08_reports.ipynb #7e62edc8
