@@ -4,7 +4,7 @@
 
 # %% ../nbs/08_reports.ipynb #b92d1aef
 from __future__ import annotations
-import base64, html, io, json, math, os, platform, sys, time
+import base64, html, io, json, logging, math, os, platform, sys, time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
@@ -28,9 +28,9 @@ __all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS',
            'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
            'train_grid', 'summarise', 'seeds_text', 'with_interval', 'read_summary', 'space_of', 'answer', 'crossing',
            'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment', 'parameters_of',
-           'run_notebook', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html',
-           'versions', 'write_page', 'command_of', 'make_report', 'line_of', 'report_folders', 'compare_reports',
-           'verdicts', 'make_overview']
+           'run_notebook', 'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html',
+           'gallery_html', 'table_html', 'versions', 'write_page', 'command_of', 'make_report', 'line_of',
+           'report_folders', 'compare_reports', 'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -509,9 +509,17 @@ def run_notebook(
     except PapermillExecutionError as e:
         if e.ename == 'UserError': raise UserError(e.evalue) from None
         raise
+    except KeyboardInterrupt:
+        quiet_about_the_kernel()
+        raise
     finally:
         if shown is None: del os.environ['SEMDEDUP_PROGRESS']
     return tidy(target)
+
+def quiet_about_the_kernel() -> None:
+    "Ctrl-C stops the kernel, too, and nbclient leaves a task behind whose failure asyncio would log, with a traceback, when it is collected."
+    from nbclient.exceptions import DeadKernelError
+    logging.getLogger('asyncio').addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], DeadKernelError)))
 
 def tidy(
     path: Path, # an executed notebook
