@@ -115,8 +115,13 @@ def make_selection(
 def apportion(
     total: int, # how many to give out
     weights: np.ndarray | Sequence[float], # (k,) shares, not negative
+    most: np.ndarray | None = None, # (k,) how many each can take, `total` at least in all: who is full leaves the rest to the others
 ) -> np.ndarray: # (k,) int64, sums to `total`
     "Give `total` out in proportion to `weights`, whole numbers only (largest remainder; the first one on ties)."
+    if most is not None:
+        quota = np.zeros(len(most), np.int64)
+        while quota.sum() < total: quota = np.minimum(quota + apportion(total - quota.sum(), np.asarray(weights) * (quota < most)), most)
+        return quota
     exact = total * (np.asarray(weights, float) / np.sum(weights))
     quota = np.floor(exact + 1e-9).astype(np.int64)
     quota[np.argsort(-(exact - quota), kind='stable')[:total - quota.sum()]] += 1
@@ -155,11 +160,7 @@ def equal_shares(
     size: np.ndarray, # (b,) how many each can take
 ) -> np.ndarray: # (b,) int64, sums to `total`
     "Give out equal shares; who is full leaves the rest to the others."
-    share = np.zeros(len(size), np.int64)
-    while share.sum() < total:
-        room = share < size
-        share = np.minimum(share + np.where(room, apportion(total - share.sum(), room), 0), size)
-    return share
+    return apportion(total, np.ones(len(size)), size)
 
 PRUNE_TYPES = {'common': common, 'diverse': diverse, 'stratified': stratified, 'systematic': systematic}
 

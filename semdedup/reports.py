@@ -158,7 +158,7 @@ def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     for e in reversed(config.encoders):
         names = (n for n in original_names(config) if e == last or not n.startswith('random'))
         yield Part((*names, 'semdedup', 'cover'), (.1, .25, .5), e, n_clusters=k, seeds=few)
-    yield Part(tuple(m for m in METHODS if m not in (*main, 'facility-location', 'originals')), (.1, .25), last, n_clusters=k, seeds=few) # facility location is what `ours` does
+    yield Part(tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25), last, n_clusters=k, seeds=few)
     best = best_original(results())
     if best:
         for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25, .5), best[1], n_clusters=n, seeds=few)
@@ -259,10 +259,11 @@ class Grid:
         if len(self.curves): self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
 
     def pool(self, encoder: str, n_clusters: int, seed: int) -> Pool:
-        "What the selections of one space and seed choose from; difficulty does not depend on the space, and copies on neither."
+        "What the selections of one space and seed choose from; directions and neighbours do not depend on the seed, difficulty not on the space, and copies on neither."
         key = encoder, n_clusters, seed
         if key not in self.pools:
             self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
+            for other in [p for (e, *_), p in self.pools.items() if e == encoder]: vars(self.pools[key]).update({k: v for k, v in vars(other).items() if k in ('short', 'apart')})
             if seed in self.hardness: self.pools[key].difficulty = self.hardness[seed]
             if self.distinct is not None: self.pools[key].distinct = self.distinct
         return self.pools[key]

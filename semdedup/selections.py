@@ -25,9 +25,10 @@ from .training import Batches, Recipe, scale_of, threads, train_stack
 # %% auto #0
 __all__ = ['METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes', 'hard_prototypes',
            'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center', 'facility_location',
-           'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours', 'coverage_centric',
-           'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs', 'ours', 'ours_labels',
-           'Method', 'inside_classes', 'rank_and_prune', 'selection_names', 'rule_of', 'choose']
+           'cover_clusters', 'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours',
+           'coverage_centric', 'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs',
+           'apartness', 'ranked', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune',
+           'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -45,6 +46,8 @@ class Pool:
     def __len__(self) -> int: return len(self.x)
     @cached_property
     def short(self) -> np.ndarray: return principal(self.x, 64) # (n, ≤ 64) float32 unit rows
+    @cached_property
+    def apart(self) -> np.ndarray: return apartness(self.short) # (n,) float32, how far from others each image is
     @cached_property
     def distinct(self) -> tuple[np.ndarray, np.ndarray]: # from `distinct_images`
         images = self.need('images')
@@ -133,16 +136,31 @@ def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
 # %% ../nbs/06a_selections.ipynb #9477e170
 def facility_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Inside each cluster, greedily, the image that adds most to the sum of similarities to the nearest kept one, among candidates drawn at random (stochastic greedy, Mirzasoleiman et al., arXiv 1409.7938)."
-    return by_group(pool.groups.labels, m, lambda rows, q: rows[stochastic_greedy(pool.short[rows], q, rng)])
+    return cover_clusters(pool, apportion(m, pool.groups.sizes), rng)
+
+def cover_clusters(
+    pool: Pool, # what to choose from
+    shares: np.ndarray, # (k,) int64, how many of each cluster
+    rng: np.random.Generator, # which candidates
+    weight: np.ndarray | None = None, # (n,) float32, as in `stochastic_greedy`
+) -> np.ndarray: # (m,) int64, ascending
+    "Facility location inside each cluster, several clusters at a time."
+    x, chances = pool.short, rng.spawn(len(shares)) # each cluster has its own chance, so that it does not matter which is done first
+    def inside(c: int) -> np.ndarray:
+        rows = np.flatnonzero(pool.groups.labels == c)
+        return rows[stochastic_greedy(x[rows], shares[c], chances[c], weight if weight is None else weight[rows])]
+    with Workers() as w: return np.sort(np.concatenate(list(w.map(inside, range(len(shares))))))
 
 def stochastic_greedy(
     x: np.ndarray, # (n, d) float32 unit rows
     m: int, # how many
     rng: np.random.Generator, # which candidates
+    weight: np.ndarray | None = None, # (n,) float32, not negative: what it counts that a row is covered; all alike if not given
     loss: float = .01, # at most this part of the greedy result is given up: ln(1/loss) · n / m candidates a step
 ) -> np.ndarray: # (m,) int64
     "Rows that cover all rows, by facility location with similarity x·y + 1."
     s, kept, best = x @ x.T + 1, np.empty(m, np.int64), np.zeros(len(x), np.float32)
+    if weight is not None: s *= weight # column i is what there is to be had for row i
     order = np.arange(len(x))
     for i in range(m):
         left = len(x) - i # order[:left] are not kept yet
@@ -152,6 +170,7 @@ def stochastic_greedy(
         kept[i] = order[p]; np.maximum(best, s[kept[i]], out=best)
         order[p], order[left - 1] = order[left - 1], order[p]
     return np.sort(kept)
+
 
 # %% ../nbs/06a_selections.ipynb #417de690
 def medoids(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
@@ -291,15 +310,40 @@ def ccs(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Strata of EL2N without the hardest tenth (Zheng et al. 2023)."
     return coverage_centric(pool.difficulty.el2n.to_numpy(), m, rng, cut=.1)
 
+# %% ../nbs/06a_selections.ipynb #a9a27c01
+def apartness(
+    x: np.ndarray, # (n, d) float32 unit rows
+    k: int = 10, # neighbours
+) -> np.ndarray: # (n,) float32, 0–2
+    "How far apart from others each row stands: 1 − its mean similarity to its `k` nearest others."
+    return 1 - nearest_neighbours(x, k)[1].mean(1) if len(x) > 1 else np.zeros(len(x), np.float32)
+
+def ranked(
+    values: np.ndarray, # (n,) numbers
+) -> np.ndarray: # (n,) float32, more than 0, less than 1
+    "The place of each value among all, from the smallest to the largest; the smaller index first on ties."
+    place = np.empty(len(values), np.float32)
+    place[np.argsort(values, kind='stable')] = (np.arange(len(values)) + .5) / len(values)
+    return place
+
+
 # %% ../nbs/06a_selections.ipynb #9a1ea446
 def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-    "Without labels: facility location inside the clusters."
-    return facility_location(pool, m, rng)
+    "Without labels: facility location inside the clusters, finer where images stand apart."
+    cluster, weight = pool.groups.labels, np.empty(len(pool), np.float32)
+    for c in range(len(pool.groups.sizes)):
+        rows = np.flatnonzero(cluster == c)
+        weight[rows] = ranked(pool.apart[rows])
+    shares = apportion(m, np.bincount(cluster, ranked(pool.apart), len(pool.groups.sizes)), pool.groups.sizes)
+    return cover_clusters(pool, shares, rng, weight)
 
+
+# %% ../nbs/06a_selections.ipynb #a9a27c10
 def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "With labels: strata of EL2N without the hardest part, which grows with what a short training gets wrong and shrinks with what stays."
     d = pool.difficulty
     return coverage_centric(d.el2n.to_numpy(), m, rng, cut=.6 * float(d.wrong.mean()) * (1 - m / len(pool)) ** 2)
+
 
 # %% ../nbs/06a_selections.ipynb #690f2ac7
 @dataclass(frozen=True)
@@ -335,7 +379,7 @@ METHODS: dict[str, Method] = {
     'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class', 'another image of its small cluster is nearer to the centre', 'labels'),
     'el2n': Method(el2n, 'among the hardest for a short training', 'easier than those kept', 'training'),
     'forgetting': Method(forgetting, 'among the most often forgotten', 'less often forgotten than those kept', 'training'),
-    'ours': Method(ours, 'stands for many', 'others stand for it'),
+    'ours': Method(ours, 'stands for many, or for few that stand apart', 'others stand for it'),
     'ours-labels': Method(ours_labels, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or hard beyond use', 'training'),
     'ccs': Method(ccs, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or among the hardest', 'training'),
 }

@@ -1,8 +1,11 @@
 """The same seed gives the same bytes, on any number of threads."""
 import os, subprocess, sys
+from dataclasses import replace
 import numpy as np, pytest
 from semdedup import embed, kmeans, load_images
 from semdedup.core import digest
+from semdedup.selections import Pool, choose
+from threadpoolctl import threadpool_limits
 
 RUN = [sys.executable, '-c', 'from semdedup.cli import main; main()', *'run --dataset digits --epochs 1 --ratio 40 --prune_type stratified --seed 3'.split()]
 
@@ -42,6 +45,15 @@ def test_clusters_do_not_depend_on_threads(images, monkeypatch, spherical):
         groups = kmeans(x, 20, seed=1, spherical=spherical)
         return groups.labels, groups.centroids, groups.similarity
     assert len(set(on_threads(monkeypatch, compute, 1, 2, 3))) == 1
+
+@pytest.mark.parametrize('name', ['ours', 'facility-location', 'd2'])
+def test_selections_do_not_depend_on_threads(images, monkeypatch, name):
+    "Neither on those of the package nor on those of BLAS, which principal directions are computed with."
+    some = replace(images, train=images.train.take(np.arange(2000)))
+    def compute(n):
+        monkeypatch.setenv('SEMDEDUP_THREADS', str(n))
+        with threadpool_limits(n): return choose(Pool(embed(some, 'pixels'), some.train.labels, some, 10, seed=1), name, .1, seed=1).keep
+    assert len({digest(compute(n)) for n in (1, 2, 1)}) == 1
 
 def test_another_seed_is_another_clustering(images):
     "So the tests above do not compare constants."
