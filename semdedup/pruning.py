@@ -538,7 +538,7 @@ def find_eps(
     values: np.ndarray | None = None, # similarities of pairs, where they are at hand: between two of them nothing changes
     first: Sequence[float] = (), # eps to try before all others
 ) -> tuple[float, float]: # the smallest eps found for which at most `m` stay, and the last tried for which more do
-    "Double eps until at most `m` stay, then halve the distance. With a larger eps no more stay: what others have answered is not asked again."
+    "Double eps until at most `m` stay, then halve the distance. Taken for granted: with a larger eps no more stay, so that what others have answered is not asked again."
     low, high, enough = 0., 2. ** -12, {}
     def at_most_m(eps: float) -> bool:
         if any(e <= eps for e, yes in enough.items() if yes): return True
