@@ -16,9 +16,10 @@ from .embeddings import best_device, unit_rows
 from .vectors import Vectors, open_vectors
 
 # %% auto #0
-__all__ = ['nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans', 'Rows',
-           'relocate', 'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'centroid_similarity',
-           'kmeans', 'check_n_clusters', 'near_rows', 'nearest_clusters', 'gmm']
+__all__ = ['STAGES', 'nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans',
+           'first_centroids', 'assign_all', 'misfit', 'next_centroids', 'fit_predict', 'predict', 'Rows', 'relocate',
+           'sample_sizes', 'fit_samples', 'pass_over_all', 'fit_progressively', 'default_n_clusters', 'Clusters',
+           'as_rows', 'check_n_clusters', 'centroid_similarity', 'near_rows', 'nearest_clusters', 'kmeans', 'gmm']
 
 # %% ../nbs/02_clustering.ipynb #39485c33
 def nearest_centroid(
@@ -61,6 +62,7 @@ def total_rows(
     labels, scores, sums = assign_rows(rows, X, centroids, bias, block)
     return float(scores.double().sum()) if scores.device.type != 'mps' else float(scores.sum()), sums, labels.bincount(minlength=len(centroids))
 
+# %% ../nbs/02_clustering.ipynb #a0a8a74e
 def nearest_centroids(
     x: np.ndarray, # (b, d) float32, a block of unit rows
     centroids: np.ndarray, # (k, d) float32, unit rows
@@ -115,13 +117,6 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         super().__init__(n_clusters, max_iter, tol, mode='cosine' if spherical else 'euclidean')
         self.spherical, self.init, self.seed = spherical, check_name('init', init, ['k-means++', 'random']), seed
 
-    def start(self, X: torch.Tensor) -> torch.Tensor:
-        "The first centroids `(k, d)`: rows of `X`, drawn from a sample of at least 10,000 rows."
-        rng, n, k = np.random.default_rng(self.seed), len(X), self.n_clusters
-        sample = np.sort(rng.choice(n, min(n, max(10_000, 20 * k)), replace=False))
-        if self.init == 'random': return X[np.sort(rng.choice(n, k, replace=False))].clone()
-        return X[sample[plus_plus(X[sample].cpu().numpy(), k, rng)]]
-
     def bias(self, centroids: torch.Tensor) -> torch.Tensor | None:
         return None if self.spherical else -.5 * (centroids * centroids).sum(1)
 
@@ -129,50 +124,95 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         "What one call works on: small where rows are few, so that all threads have some; never a matter of how many threads there are."
         return blocks(n, self.block if n < 65536 else 16 * self.block)
 
-    def assign(self, X: torch.Tensor, centroids: torch.Tensor, workers: Workers) -> tuple[torch.Tensor, ...]:
-        "Labels `(n,)`, scores `(n,)`, sums `(k, d)` float64 and counts `(k,)` of one pass over `X`."
-        labels, scores = torch.empty(len(X), dtype=torch.int64, device=X.device), torch.empty(len(X), dtype=X.dtype, device=X.device)
-        sums, rows = torch.zeros_like(centroids, dtype=wide(X.device)), self.spans(len(X))
-        for s, (l, v, part) in zip(rows, workers.map(assign_rows, rows, X, centroids, self.bias(centroids), self.block)):
-            labels[s], scores[s] = l, v
-            sums += part
-        return labels, scores, sums, labels.bincount(minlength=len(centroids))
+# %% ../nbs/02_clustering.ipynb #f7c67c75
+def first_centroids(
+    self: KMeans,
+    X: torch.Tensor, # (n, d) float32, or `Rows`
+) -> torch.Tensor: # (k, d) float32, rows of X
+    "The first centroids, drawn from a sample of at least 10,000 rows."
+    rng, n, k = np.random.default_rng(self.seed), len(X), self.n_clusters
+    sample = np.sort(rng.choice(n, min(n, max(10_000, 20 * k)), replace=False))
+    if self.init == 'random': return X[np.sort(rng.choice(n, k, replace=False))].clone()
+    return X[sample[plus_plus(X[sample].cpu().numpy(), k, rng)]]
 
-    def update(self, X: torch.Tensor, centroids: torch.Tensor, scores: torch.Tensor, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        "The next centroids `(k, d)`: means, unit rows if spherical, and for empty clusters the rows that fit worst."
-        new = (sums / counts.clamp(min=1)[:, None]).to(X.dtype)
-        empty = (counts == 0).nonzero()[:, 0]
-        if len(empty): new[empty] = X[self.misfit(X, scores).topk(len(empty)).indices]
-        if not self.spherical: return new
-        lengths = new.norm(dim=1, keepdim=True)
-        return torch.where(lengths > 1e-12, new / lengths.clamp(min=1e-12), centroids) # opposite rows have a mean without direction
+KMeans.start = first_centroids
 
-    def misfit(self, X: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        "How badly each row fits its centroid, from the scores of the assignment: squared distance, in both modes."
-        return 2 * (1 - scores) if self.spherical else (X * X).sum(1) - 2 * scores
+# %% ../nbs/02_clustering.ipynb #e5922cd3
+def assign_all(
+    self: KMeans,
+    X: torch.Tensor, # (n, d) float32, or `Rows`
+    centroids: torch.Tensor, # (k, d) float32
+    workers: Workers, # who computes
+) -> tuple[torch.Tensor, ...]: # labels (n,), scores (n,), sums (k, d) float64, counts (k,)
+    "One pass over all rows: where each belongs, and what the next centroids are made from."
+    labels, scores = torch.empty(len(X), dtype=torch.int64, device=X.device), torch.empty(len(X), dtype=X.dtype, device=X.device)
+    sums, rows = torch.zeros_like(centroids, dtype=wide(X.device)), self.spans(len(X))
+    for s, (l, v, part) in zip(rows, workers.map(assign_rows, rows, X, centroids, self.bias(centroids), self.block)):
+        labels[s], scores[s] = l, v
+        sums += part
+    return labels, scores, sums, labels.bincount(minlength=len(centroids))
 
-    def fit_predict(self, X: torch.Tensor, centroids: torch.Tensor | None = None) -> torch.Tensor: # (n,) int64
-        "Fit to `X (n, d)` float32 and return the labels; `centroids (k, d)` is the start, if given."
-        with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w, progress(desc='k-means', total=self.max_iter, unit=' iterations') as bar:
-            c = self.start(X) if centroids is None else centroids.clone()
-            if self.spherical: c = torch.nn.functional.normalize(c)
+KMeans.assign = assign_all
+
+# %% ../nbs/02_clustering.ipynb #95b11787
+def misfit(
+    self: KMeans,
+    X: torch.Tensor, # (n, d) float32, or `Rows`
+    scores: torch.Tensor, # (n,) from `assign`
+) -> torch.Tensor: # (n,) squared distances, in both modes
+    "How badly each row fits its centroid."
+    return 2 * (1 - scores) if self.spherical else (X * X).sum(1) - 2 * scores
+
+KMeans.misfit = misfit
+
+def next_centroids(
+    self: KMeans,
+    X: torch.Tensor, # (n, d) float32, or `Rows`
+    centroids: torch.Tensor, # (k, d) float32, the present ones
+    scores: torch.Tensor, sums: torch.Tensor, counts: torch.Tensor, # what `assign` found with them
+) -> torch.Tensor: # (k, d) float32
+    "The next centroids: means, as unit rows if spherical, and for empty clusters the rows that fit worst."
+    new = (sums / counts.clamp(min=1)[:, None]).to(X.dtype)
+    empty = (counts == 0).nonzero()[:, 0]
+    if len(empty): new[empty] = X[self.misfit(X, scores).topk(len(empty)).indices]
+    if not self.spherical: return new
+    lengths = new.norm(dim=1, keepdim=True)
+    return torch.where(lengths > 1e-12, new / lengths.clamp(min=1e-12), centroids) # opposite rows have a mean without direction
+
+KMeans.update = next_centroids
+
+# %% ../nbs/02_clustering.ipynb #6e9003c5
+def fit_predict(
+    self: KMeans,
+    X: torch.Tensor, # (n, d) float32, or `Rows`
+    centroids: torch.Tensor | None = None, # (k, d) the start; drawn if not given
+) -> torch.Tensor: # (n,) int64
+    "Fit, and return the labels; `centroids` and `scores` are then what was found."
+    with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w, progress(desc='k-means', total=self.max_iter, unit=' iterations') as bar:
+        c = self.start(X) if centroids is None else centroids.clone()
+        if self.spherical: c = torch.nn.functional.normalize(c)
+        labels, scores, sums, counts = self.assign(X, c, w)
+        for _ in range(self.max_iter):
+            new = self.update(X, c, scores, sums, counts)
+            moved, c, old = float((new - c).pow(2).sum()), new, labels
             labels, scores, sums, counts = self.assign(X, c, w)
-            for _ in range(self.max_iter):
-                new = self.update(X, c, scores, sums, counts)
-                moved, c, old = float((new - c).pow(2).sum()), new, labels
-                labels, scores, sums, counts = self.assign(X, c, w)
-                bar.update()
-                if (moved <= self.tol or torch.equal(old, labels)) and (counts.min() > 0 or self.misfit(X, scores).max() < 1e-6): break
-        used = counts > 0
-        if not used.all():
-            warnings.warn(f'{int(used.sum())} of {self.n_clusters} clusters are used: there are no more that differ.')
-            labels = (used.cumsum(0) - 1)[labels]
-        self.centroids, self.scores = c[used], scores
-        return labels
+            bar.update()
+            if (moved <= self.tol or torch.equal(old, labels)) and (counts.min() > 0 or self.misfit(X, scores).max() < 1e-6): break
+    used = counts > 0
+    if not used.all():
+        warnings.warn(f'{int(used.sum())} of {self.n_clusters} clusters are used: there are no more that differ.')
+        labels = (used.cumsum(0) - 1)[labels]
+    self.centroids, self.scores = c[used], scores
+    return labels
 
-    def predict(self, X: torch.Tensor) -> torch.Tensor: # (n,) int64
-        "The nearest of the fitted centroids for each row."
-        with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return self.assign(X, self.centroids, w)[0]
+def predict(
+    self: KMeans,
+    X: torch.Tensor, # (m, d) float32, or `Rows`
+) -> torch.Tensor: # (m,) int64
+    "The nearest of the fitted centroids for each row."
+    with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return self.assign(X, self.centroids, w)[0]
+
+KMeans.fit_predict, KMeans.predict = fit_predict, predict
 
 # %% ../nbs/02_clustering.ipynb #3e22af3c
 class Rows:
@@ -214,6 +254,53 @@ def relocate(
     return new
 
 # %% ../nbs/02_clustering.ipynb #5a3b64e3
+def sample_sizes(
+    n: int, # rows in all
+    k: int, # clusters
+) -> list[int]: # ascending; the last one may be all
+    "How many rows each sample has: 8 a cluster, doubled up to 256 a cluster."
+    sizes, largest = [max(8 * k, 4096)], min(n, max(256 * k, 65536))
+    while sizes[-1] < largest: sizes.append(min(2 * sizes[-1], largest))
+    return sizes
+
+STAGES = 6, 6, 6, 4, 3 # iterations with the first samples; as many as the last with all further ones
+
+def fit_samples(
+    self: KMeans,
+    X: Rows, # all rows
+    rng: np.random.Generator, # which rows are in the samples
+    bar: Any, # progress, in rows
+) -> torch.Tensor: # (k, d) float32
+    "Unit centroids from growing samples: some iterations with each, and between two of them `relocate`."
+    k, order, sizes = self.n_clusters, rng.permutation(len(X)), sample_sizes(len(X), self.n_clusters)
+    start = np.sort(order[:sizes[0]])
+    c = X[start[plus_plus(X[start].cpu().numpy(), k, rng)]] if k <= 256 else X[order[:k]] # with many clusters, relocation makes up for a start by chance, and is cheaper
+    with Workers() as w:
+        for stage, size in enumerate(sizes):
+            rows = np.sort(order[:size])
+            sample = Rows(X.vectors, rows if X.index is None else X.index[rows], str(X.device))
+            for _ in range(STAGES[min(stage, len(STAGES) - 1)]):
+                _, scores, sums, counts = self.assign(sample, c, w)
+                c = self.update(sample, c, scores, sums, counts)
+                bar.update(len(sample))
+            if size < sizes[-1]: c = relocate(sample, c, w, rng)
+    return c
+
+KMeans.fit_samples = fit_samples
+
+# %% ../nbs/02_clustering.ipynb #9054ad3b
+def pass_over_all(
+    self: KMeans,
+    X: Rows, # all rows
+    centroids: torch.Tensor, # (k, d) float32, unit rows
+    workers: Workers, # who computes
+) -> tuple[float, torch.Tensor]: # the error of these centroids, 1 - cosine summed up, and (k, d) the next ones
+    "One iteration with all rows; a cluster that is empty, or has a mean of hardly any direction, stays where it is."
+    c, total, sums, counts, spans = centroids, 0., torch.zeros_like(centroids, dtype=wide(centroids.device)), 0, self.spans(len(X))
+    for part, s, m in workers.map(total_rows, spans, X, c, self.bias(c), self.block): total += part; sums += s; counts = counts + m
+    new = torch.nn.functional.normalize((sums / counts.clamp(min=1)[:, None]).to(c.dtype))
+    return len(X) - total, torch.where((counts[:, None] > 0) & (new.norm(dim=1, keepdim=True) > .5), new, c)
+
 def fit_progressively(
     self: KMeans,
     X: Rows, # all rows
@@ -221,31 +308,18 @@ def fit_progressively(
     gain: float = .0007, # stop when a pass over all rows lowers the error by less than this part of it
 ) -> torch.Tensor: # (k, d) float32
     "Fit unit centroids to growing samples, then to everything."
-    k, n, rng = self.n_clusters, len(X), np.random.default_rng(self.seed)
-    order, size, largest = rng.permutation(n), max(8 * k, 4096), min(n, max(256 * k, 65536))
-    start = np.sort(order[:size])
-    c = X[start[plus_plus(X[start].cpu().numpy(), k, rng)]] if k <= 256 else X[order[:k]] # with many clusters, relocation makes up for a start by chance, and is cheaper
-    with Workers() as own, progress(desc='k-means', total=n + sum(6 * s for s in (size * 2 ** i for i in range(99)) if s < largest), unit=' rows', unit_scale=True) as bar:
-        for stage in range(99):
-            sample = Rows(X.vectors, np.sort(order[:size]) if X.index is None else X.index[np.sort(order[:size])], str(X.device))
-            for _ in range((6, 6, 6, 4, 3)[min(stage, 4)]):
-                _, scores, sums, counts = self.assign(sample, c, own)
-                c = self.update(sample, c, scores, sums, counts)
-                bar.update(len(sample))
-            if size >= largest: break
-            c = relocate(sample, c, own, rng)
-            size = min(2 * size, largest)
-        error = np.inf
+    n, sizes, error = len(X), sample_sizes(len(X), self.n_clusters), np.inf
+    planned = n + sum(min(size, n) * STAGES[min(stage, len(STAGES) - 1)] for stage, size in enumerate(sizes))
+    with progress(desc='k-means', total=planned, unit=' rows', unit_scale=True) as bar:
+        c = self.fit_samples(X, np.random.default_rng(self.seed), bar)
         for _ in range(self.max_iter):
-            total, sums, counts, spans = 0., torch.zeros_like(c, dtype=wide(c.device)), 0, self.spans(n)
-            for part, s, m in workers.map(total_rows, spans, X, c, self.bias(c), self.block): total += part; sums += s; counts = counts + m
-            before, error = error, n - total
-            new = torch.nn.functional.normalize((sums / counts.clamp(min=1)[:, None]).to(c.dtype))
-            c = torch.where((counts[:, None] > 0) & (new.norm(dim=1, keepdim=True) > .5), new, c)
+            before = error
+            error, c = self.pass_over_all(X, c, workers)
             bar.update(n)
             if error > (1 - gain) * before or error < 1e-6 * n: break
     return c
-KMeans.fit_progressively = fit_progressively
+
+KMeans.pass_over_all, KMeans.fit_progressively = pass_over_all, fit_progressively
 
 # %% ../nbs/02_clustering.ipynb #a426cf6d
 def default_n_clusters(
@@ -289,6 +363,17 @@ def as_rows(
     if x.size == 0: raise UserError(f'{what} are empty (shape {x.shape}): there is nothing to work on.')
     return check_finite(np.ascontiguousarray(x, dtype=np.float32), what)
 
+# %% ../nbs/02_clustering.ipynb #ae3e09e5
+def check_n_clusters(
+    n_clusters: int, # what the user gave
+    n: int, # how many items there are
+) -> int: # the same
+    "Raise `UserError` unless 1 ≤ `n_clusters` ≤ `n`."
+    check_range('n_clusters', n_clusters, 1, whole=True)
+    if n_clusters > n: raise UserError(f'n_clusters is {n_clusters}, but there are only {n} images. Ask for at most {n} clusters.')
+    return int(n_clusters)
+
+# %% ../nbs/02_clustering.ipynb #4551900f
 def centroid_similarity(
     x: np.ndarray, # (n, d) float32
     centroids: np.ndarray, # (k, d) float32
@@ -301,49 +386,6 @@ def centroid_similarity(
         lengths = np.sqrt(np.einsum('ij,ij->i', a, a) * np.einsum('ij,ij->i', c, c))
         out[s] = np.einsum('ij,ij->i', a, c) / np.where(lengths > 0, lengths, 1)
     return np.clip(out, -1, 1)
-
-# %% ../nbs/02_clustering.ipynb #902e0832
-def kmeans(
-    x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes
-    n_clusters: int = 20, # how many clusters; at most n
-    seed: int = 0, # for the start
-    spherical: bool = True, # cosine similarity, as in SemDeDup; False for Euclidean distance
-    max_iter: int = 100, # at most so many updates with all data
-    tol: float = 1e-4, # stop when all centroids together have moved by no more than this, squared
-    init: str = 'k-means++', # how the first centroids are drawn: k-means++ or random
-    device: str | None = 'cpu', # cpu, cuda or mps; None for the best there is
-    progressive: bool | None = None, # from small samples to all data; by default where n · n_clusters is above 20 million
-    client: Any = None, # a dask.distributed.Client, whose workers make the passes over all data (progressive only)
-) -> Clusters:
-    "Cluster embeddings with k-means. The same data and seed give the same clusters, on any number of threads."
-    v = open_vectors(x).check().require_valid(zero=spherical)
-    n_clusters = check_n_clusters(n_clusters, len(v))
-    km = KMeans(n_clusters, check_range('max_iter', max_iter, 1, whole=True), check_range('tol', tol, 0), spherical, init, check_seed(seed))
-    if progressive is None: progressive = spherical and len(v) * n_clusters > 20_000_000
-    config = dict(method='kmeans', n_clusters=n_clusters, seed=int(seed), spherical=spherical, max_iter=max_iter, tol=tol, init=init, data=v.data)
-    if progressive:
-        if not spherical: raise UserError('progressive=True needs spherical=True.')
-        rows = Rows(v, device=best_device(device))
-        with workers_on(client, 1 if rows.device.type != 'cpu' else None) as w: c = km.fit_progressively(rows, w).cpu().numpy()
-        near, similarity = nearest_clusters(v, c, client=client)
-        used, labels = np.unique(near[:, 0], return_inverse=True)
-        if len(used) < n_clusters: warnings.warn(f'{len(used)} of {n_clusters} clusters are used.')
-        return Clusters(labels, c[used], similarity[:, 0].clip(-1, 1), {**config, 'progressive': True})
-    X = Rows(v, device=best_device(device)) if spherical else torch.from_numpy(as_rows(v.take(slice(None)))).to(best_device(device))
-    labels = km.fit_predict(X).cpu().numpy()
-    centroids = km.centroids.cpu().numpy()
-    similarity = km.scores.cpu().numpy().clip(-1, 1) if spherical else centroid_similarity(as_rows(v.take(slice(None))), centroids, labels)
-    return Clusters(labels, centroids, similarity, config)
-
-# %% ../nbs/02_clustering.ipynb #ae3e09e5
-def check_n_clusters(
-    n_clusters: int, # what the user gave
-    n: int, # how many items there are
-) -> int: # the same
-    "Raise `UserError` unless 1 ≤ `n_clusters` ≤ `n`."
-    check_range('n_clusters', n_clusters, 1, whole=True)
-    if n_clusters > n: raise UserError(f'n_clusters is {n_clusters}, but there are only {n} images. Ask for at most {n} clusters.')
-    return int(n_clusters)
 
 # %% ../nbs/02_clustering.ipynb #7cd0f5ed
 def near_rows(
@@ -367,6 +409,39 @@ def nearest_clusters(
     with workers_on(client) as w:
         for s, (l, m) in zip(spans, progress(w.map(near_rows, spans, Rows(v), c, n_near), 'assigning', len(spans), ' blocks')): near[s], similarity[s] = l, m
     return near, similarity
+
+# %% ../nbs/02_clustering.ipynb #902e0832
+def kmeans(
+    x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes
+    n_clusters: int = 20, # how many clusters; at most n
+    seed: int = 0, # for the start
+    spherical: bool = True, # cosine similarity, as in SemDeDup; False for Euclidean distance
+    max_iter: int = 100, # at most so many updates with all data
+    tol: float = 1e-4, # stop when all centroids together have moved by no more than this, squared
+    init: str = 'k-means++', # how the first centroids are drawn: k-means++ or random
+    device: str | None = 'cpu', # cpu, cuda or mps; None for the best there is
+    progressive: bool | None = None, # from small samples to all data; by default where n · n_clusters is above 20 million
+    client: Any = None, # a dask.distributed.Client, whose workers make the passes over all data (progressive only)
+) -> Clusters:
+    "Cluster embeddings with k-means. The same data and seed give the same clusters, on any number of threads."
+    v = open_vectors(x).check().require_valid(zero=spherical)
+    n_clusters = check_n_clusters(n_clusters, len(v))
+    km = KMeans(n_clusters, check_range('max_iter', max_iter, 1, whole=True), check_range('tol', tol, 0), spherical, init, check_seed(seed))
+    if progressive is None: progressive = spherical and len(v) * n_clusters > 20_000_000
+    config = dict(method='kmeans', n_clusters=n_clusters, seed=int(seed), spherical=spherical, max_iter=max_iter, tol=tol, init=init, data=v.data)
+    if progressive:
+        if not spherical: raise UserError('progressive=True needs spherical=True. Set it, or leave progressive out.')
+        rows = Rows(v, device=best_device(device))
+        with workers_on(client, 1 if rows.device.type != 'cpu' else None) as w: c = km.fit_progressively(rows, w).cpu().numpy()
+        near, similarity = nearest_clusters(v, c, client=client)
+        used, labels = np.unique(near[:, 0], return_inverse=True)
+        if len(used) < n_clusters: warnings.warn(f'{len(used)} of {n_clusters} clusters are used: no item is nearest to the centroids of the others.')
+        return Clusters(labels, c[used], similarity[:, 0].clip(-1, 1), {**config, 'progressive': True})
+    X = Rows(v, device=best_device(device)) if spherical else torch.from_numpy(as_rows(v.take(slice(None)))).to(best_device(device))
+    labels = km.fit_predict(X).cpu().numpy()
+    centroids = km.centroids.cpu().numpy()
+    similarity = km.scores.cpu().numpy().clip(-1, 1) if spherical else centroid_similarity(as_rows(v.take(slice(None))), centroids, labels)
+    return Clusters(labels, centroids, similarity, config)
 
 # %% ../nbs/02_clustering.ipynb #a439cce6
 def gmm(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from .pairwise import SLACK, Tile, cut, margin, merge_best, tile_best, tile_pair
 from .vectors import Vectors
 
 # %% auto #0
-__all__ = ['FORMAT', 'Plan', 'probers', 'batches', 'tiles', 'n_pairs', 'twins', 'claim', 'Checkpoint', 'collect', 'in_order',
-           'compared', 'measure_recall']
+__all__ = ['FORMAT', 'Plan', 'reaches', 'who_probes', 'probers', 'batches', 'tiles', 'n_pairs', 'twins', 'claim', 'Checkpoint',
+           'in_order', 'Batch', 'planned', 'collect', 'compared', 'wilson', 'measure_recall']
 
 # %% ../nbs/04a_comparison.ipynb #8be074d3
 @dataclass
@@ -65,39 +65,49 @@ class Plan:
     @cached_property
     def sizes(self) -> np.ndarray: return np.array([len(m) for m in self.members]) # (k,) int64, of the items that are compared
     @cached_property
-    def probing(self) -> tuple[np.ndarray, np.ndarray]: # clusters in ascending order, and the items of other clusters that probe them
-        near, similarity = self.near
-        use = near != self.groups.labels[:, None]
-        use &= np.cumsum(use, axis=1) <= self.probes - 1
-        if self.use is not None: use &= self.use[:, None]
-        for s in blocks(len(near), 4096): use[s] &= self.reaches(similarity[s], np.arange(s.start, s.stop), near[s]) # those that cannot hold a duplicate are left out
-        item, column = np.where(use)
-        order = np.argsort(near[item, column], kind='stable')
-        return near[item, column][order], item[order]
-    @cached_property
     def span(self) -> tuple[np.ndarray, np.ndarray]: # (k,) smallest and largest angle of the items of each cluster to its centroid
         k, labels, own = len(self.centroids), self.groups.labels, self.own.astype(np.float64)
         low, high = np.full(k, np.inf), np.full(k, -np.inf)
         np.minimum.at(low, labels, np.arccos(np.clip(own + self.error, -1, 1))); np.maximum.at(high, labels, np.arccos(np.clip(own - self.error, -1, 1)))
         return low, high
+    @cached_property
+    def probing(self) -> tuple[np.ndarray, np.ndarray]: return who_probes(self) # see there
 
-    def reaches(self,
-        similarity: np.ndarray, # (m, q) of items to centroids
-        items: np.ndarray, # (m,) which items
-        clusters: np.ndarray, # (m, q) or (q,) which centroids
-    ) -> np.ndarray: # (m, q) bool
-        "Can these clusters hold a duplicate of these items?"
-        (low, high), similarity = self.span, similarity.astype(np.float64)
-        possible = np.arccos(np.clip(similarity + self.error, -1, 1)) <= high[clusters] + self.angle
-        possible &= np.arccos(np.clip(similarity - self.error, -1, 1)) >= low[clusters] - self.angle
-        if self.voronoi and self.angle < np.pi / 2:
-            home = self.centroids[self.groups.labels[items]]
-            cosine = home @ self.centroids[clusters].T if np.ndim(clusters) == 1 else np.einsum('md,mqd->mq', home, self.centroids[clusters])
-            between = np.sqrt(np.maximum(2 - 2 * (cosine - self.error), 0))
-            possible &= self.own[items, None] - similarity <= between * np.sin(self.angle) + 2 * self.error
-        return possible
+# %% ../nbs/04a_comparison.ipynb #44e2acbc
+def reaches(
+    self: Plan,
+    similarity: np.ndarray, # (m, q) of items to centroids
+    items: np.ndarray, # (m,) which items
+    clusters: np.ndarray, # (m, q) or (q,) which centroids
+) -> np.ndarray: # (m, q) bool
+    "Can these clusters hold a duplicate of these items?"
+    (low, high), similarity = self.span, similarity.astype(np.float64)
+    possible = np.arccos(np.clip(similarity + self.error, -1, 1)) <= high[clusters] + self.angle
+    possible &= np.arccos(np.clip(similarity - self.error, -1, 1)) >= low[clusters] - self.angle
+    if self.voronoi and self.angle < np.pi / 2:
+        home = self.centroids[self.groups.labels[items]]
+        cosine = home @ self.centroids[clusters].T if np.ndim(clusters) == 1 else np.einsum('md,mqd->mq', home, self.centroids[clusters])
+        between = np.sqrt(np.maximum(2 - 2 * (cosine - self.error), 0))
+        possible &= self.own[items, None] - similarity <= between * np.sin(self.angle) + 2 * self.error
+    return possible
+
+Plan.reaches = reaches
 
 # %% ../nbs/04a_comparison.ipynb #d372d317
+def who_probes(
+    plan: Plan, # with `probes`
+) -> tuple[np.ndarray, np.ndarray]: # (q,) clusters in ascending order, and (q,) the items of other clusters that probe them
+    "Each item and the nearest of the other clusters that can hold a duplicate of it."
+    near, similarity = plan.near
+    use = near != plan.groups.labels[:, None]
+    use &= np.cumsum(use, axis=1) <= plan.probes - 1
+    if plan.use is not None: use &= plan.use[:, None]
+    for s in blocks(len(near), 4096): use[s] &= plan.reaches(similarity[s], np.arange(s.start, s.stop), near[s]) # those that cannot hold a duplicate are left out
+    item, column = np.where(use)
+    order = np.argsort(near[item, column], kind='stable')
+    return near[item, column][order], item[order]
+
+# %% ../nbs/04a_comparison.ipynb #155ebe61
 def probers(
     self: Plan,
     clusters: np.ndarray, # which clusters
@@ -120,6 +130,7 @@ def probers(
 
 Plan.probers = probers
 
+# %% ../nbs/04a_comparison.ipynb #48fe8b45
 def batches(
     self: Plan,
     clusters: Sequence[int] | np.ndarray | None = None, # which; all if not given
@@ -133,6 +144,9 @@ def batches(
     if self.exact: part = part * len(clusters) + np.arange(len(clusters)) // max(1, int(self.memory / 32 / len(self.v)))
     for p in np.unique(part): yield clusters[part == p], self.probers(clusters[part == p])
 
+Plan.batches = batches
+
+# %% ../nbs/04a_comparison.ipynb #b1806339
 def tiles(
     self: Plan,
     clusters: np.ndarray, # which
@@ -150,6 +164,9 @@ def tiles(
         for a, b in combinations:
             if len(a) and (b is None or len(b)): yield from (t for t in cut(a, b, size) if t.n_pairs)
 
+Plan.tiles = tiles
+
+# %% ../nbs/04a_comparison.ipynb #2546a7ff
 def n_pairs(
     self: Plan,
 ) -> int: # each pair once
@@ -168,7 +185,7 @@ def n_pairs(
     met_twice = int((count * np.where(key[back] == b * len(self.centroids) + a, count[back], 0))[a < b].sum())
     return inside + once - met_twice
 
-Plan.batches, Plan.tiles, Plan.n_pairs = batches, tiles, n_pairs
+Plan.n_pairs = n_pairs
 
 # %% ../nbs/04a_comparison.ipynb #c2261f9c
 def twins(
@@ -206,6 +223,7 @@ def claim(
     with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT)))
     return folder
 
+# %% ../nbs/04a_comparison.ipynb #862cb1b1
 @dataclass
 class Checkpoint:
     "A folder for intermediate results, of one set of embeddings."
@@ -227,54 +245,6 @@ class Checkpoint:
         "Save arrays under a name: the file is whole, or not there."
         with atomic_write(self.folder/f'{name}.npz') as tmp, open(tmp, 'wb') as f: np.savez(f, *arrays, np.array(digest(*arrays)))
 
-# %% ../nbs/04a_comparison.ipynb #f34a2c2f
-def collect(
-    plan: Plan, # who is compared with whom
-    kind: str, # pairs: all at or above the threshold; best: for each item the most similar one that stands before it
-    threshold: float = -1., # for pairs: at least this similarity
-    most: int = 10**9, # give up when there are more pairs
-    clusters: np.ndarray | None = None, # only these
-    only: np.ndarray | None = None, # (n,) bool: only pairs with one of these items
-    device: str = 'cpu', # cpu, cuda or mps
-    checkpoint: Checkpoint | None = None, # where to save each batch
-    desc: str = 'near-duplicates', # what the progress bar says
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None: # (m,) int32 later item, (m,) int32 earlier item, (m,) float64 similarity; None if too many
-    "Compare as planned."
-    v, place, waiting = plan.v, plan.place, deque()
-    found: list[Any] = []
-    n_workers = 1 if plan.client or device != 'cpu' else cpu_count()
-    size = tile_size(plan.memory, v.shape[1], n_workers) if device == 'cpu' else 8192
-    key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, plan.use, kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''
-    sizes = plan.sizes if clusters is None else plan.sizes[clusters]
-    total = len(sizes) if plan.exact else plan.n_pairs() if clusters is None else int((sizes * (sizes - 1) // 2).sum()) # with `exact`, pairs are known only when their turn comes
-
-    def todo() -> Iterator[Tile]: # tiles of all batches, so that nobody waits at the end of a batch
-        for b, (cs, others) in enumerate(plan.batches(clusters)):
-            name = f'{kind}-{key}-{b:03d}'
-            saved = checkpoint.read(name) if checkpoint else None
-            tiles = [] if saved else list(plan.tiles(cs, others, size)) if only is None else [*plan.tiles(cs, others, size, only), *plan.tiles(cs, others, size, only, ~only)]
-            waiting.append((name, len(cs), tiles, saved, []))
-            yield from tiles
-    def finish() -> None: # batches whose tiles are all there
-        while waiting and len(waiting[0][2]) == len(waiting[0][4]):
-            name, n, _, saved, parts = waiting.popleft()
-            part = tuple(saved) if saved else tuple(map(np.concatenate, zip(*parts))) if kind == 'pairs' and parts else merge_best(parts, place)
-            if checkpoint and not saved: checkpoint.save(name, list(part))
-            found.append(part); bar.update(n if plan.exact else 0)
-
-    with workers_on(plan.client, n_workers) as w, progress(desc=desc, total=total, unit=' clusters' if plan.exact else ' pairs', unit_scale=True) as bar:
-        for result in w.map(tile_pairs, todo(), v, threshold, most, device, bundle=8) if kind == 'pairs' else w.map(tile_best, todo(), v, place, True, device, bundle=8):
-            finish()
-            if result is None: return None
-            tiles, parts = waiting[0][2], waiting[0][4]
-            bar.update(0 if plan.exact else tiles[len(parts)].n_pairs); parts.append(result)
-            finish()
-            if kind == 'pairs' and sum(len(f[0]) for f in found) + sum(len(r[0]) for *_, parts in waiting for r in parts) > most: return None
-        finish()
-    if kind == 'pairs' and sum(len(f[0]) for f in found) > most: return None
-    v.unchanged()
-    return in_order(found, place, plan.across) if kind == 'pairs' else merge_best(found, place)
-
 # %% ../nbs/04a_comparison.ipynb #adddf238
 def in_order(
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], # rows, columns, similarities
@@ -289,6 +259,78 @@ def in_order(
     order = np.argsort(place[i] * len(place) + place[j], kind='stable')
     if twice and len(order): order = order[np.r_[True, (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0)]]
     return i[order], j[order], s[order]
+
+# %% ../nbs/04a_comparison.ipynb #6d8013e3
+@dataclass
+class Batch:
+    "The tiles of some clusters, and what has come back of them."
+    name: str # of its file in a checkpoint
+    n_clusters: int # how many clusters it is of
+    tiles: list[Tile] # to be compared
+    saved: list[np.ndarray] | None # what a checkpoint holds of it
+    parts: list[Any] = field(default_factory=list) # what came back, in the order of the tiles
+    @property
+    def whole(self) -> bool: return len(self.parts) == len(self.tiles)
+    def result(self, kind: str, place: np.ndarray) -> tuple[np.ndarray, ...]: # rows, columns, similarities
+        "What all its tiles found; `kind` as for `collect`."
+        if self.saved: return tuple(self.saved)
+        return tuple(map(np.concatenate, zip(*self.parts))) if kind == 'pairs' and self.parts else merge_best(self.parts, place)
+
+def planned(
+    plan: Plan, # who is compared with whom
+    size: int, # rows a tile
+    name: str, # of the files, but for their number
+    clusters: np.ndarray | None, only: np.ndarray | None, checkpoint: Checkpoint | None, # as for `collect`
+) -> Iterator[Batch]:
+    "All batches of a plan, those that a checkpoint holds without tiles."
+    for b, (cs, others) in enumerate(plan.batches(clusters)):
+        saved = checkpoint.read(f'{name}-{b:03d}') if checkpoint else None
+        pieces = [] if saved else [(None, None)] if only is None else [(only, None), (only, ~only)]
+        yield Batch(f'{name}-{b:03d}', len(cs), [t for rows, cols in pieces for t in plan.tiles(cs, others, size, rows, cols)], saved)
+
+# %% ../nbs/04a_comparison.ipynb #f34a2c2f
+def collect(
+    plan: Plan, # who is compared with whom
+    kind: str, # pairs: all at or above the threshold; best: for each item the most similar one that stands before it
+    threshold: float = -1., # for pairs: at least this similarity
+    most: int = 10**9, # give up when there are more pairs
+    clusters: np.ndarray | None = None, # only these
+    only: np.ndarray | None = None, # (n,) bool: only pairs with one of these items
+    device: str = 'cpu', # cpu, cuda or mps
+    checkpoint: Checkpoint | None = None, # where to save each batch
+    desc: str = 'near-duplicates', # what the progress bar says
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None: # (m,) int32 later item, (m,) int32 earlier item, (m,) float64 similarity; None if too many
+    "Compare as planned."
+    v, place, best = plan.v, plan.place, kind == 'best'
+    waiting: deque[Batch] = deque()
+    found: list[Any] = []
+    n_workers = 1 if plan.client or device != 'cpu' else cpu_count()
+    size = tile_size(plan.memory, v.shape[1], n_workers) if device == 'cpu' else 8192
+    key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, plan.use, kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''
+    sizes = plan.sizes if clusters is None else plan.sizes[clusters]
+    total = len(sizes) if plan.exact else plan.n_pairs() if clusters is None else int((sizes * (sizes - 1) // 2).sum()) # with `exact`, pairs are known only when their turn comes
+
+    def todo() -> Iterator[Tile]:
+        for batch in planned(plan, size, f'{kind}-{key}', clusters, only, checkpoint): waiting.append(batch); yield from batch.tiles
+    def finish() -> None: # batches that are whole
+        while waiting and waiting[0].whole:
+            batch = waiting.popleft(); found.append(batch.result(kind, place))
+            if checkpoint and not batch.saved: checkpoint.save(batch.name, list(found[-1]))
+            bar.update(batch.n_clusters if plan.exact else 0)
+    def too_many() -> bool: return not best and sum(len(r[0]) for r in found) + sum(len(r[0]) for batch in waiting for r in batch.parts) > most
+
+    with workers_on(plan.client, n_workers) as w, progress(desc=desc, total=total, unit=' clusters' if plan.exact else ' pairs', unit_scale=True) as bar:
+        for result in w.map(tile_best, todo(), v, place, True, device, bundle=8) if best else w.map(tile_pairs, todo(), v, threshold, most, device, bundle=8):
+            finish() # those without tiles
+            if result is None: return None
+            batch = waiting[0]
+            bar.update(0 if plan.exact else batch.tiles[len(batch.parts)].n_pairs); batch.parts.append(result)
+            finish()
+            if too_many(): return None
+        finish()
+    if too_many(): return None
+    v.unchanged()
+    return merge_best(found, place) if best else in_order(found, place, plan.across)
 
 # %% ../nbs/04a_comparison.ipynb #010b9923
 def compared(
@@ -309,6 +351,17 @@ def compared(
     return yes | np.concatenate([self.reaches(similarity[s, None], far[s], labels[near[s], None])[:, 0] for s in blocks(len(far), 1024)] or [np.empty(0, bool)])
 Plan.compared = compared
 
+# %% ../nbs/04a_comparison.ipynb #0044f6c6
+def wilson(
+    hit: int, # how many of them
+    total: int, # at least 1
+) -> tuple[float, float]: # from, to
+    "The 95 % confidence interval of a share (Wilson 1927)."
+    z, share = 1.959964, hit / total
+    centre, half = (share + z * z / 2 / total) / (1 + z * z / total), z / (1 + z * z / total) * (share * (1 - share) / total + (z / 2 / total) ** 2) ** .5
+    return min(share, centre - half), max(share, centre + half)
+
+# %% ../nbs/04a_comparison.ipynb #45c1cc21
 def measure_recall(
     plan: Plan, # who is compared with whom
     threshold: float, # duplicates have at least this similarity
@@ -328,6 +381,5 @@ def measure_recall(
     i, j = map(np.concatenate, zip(*found))
     total, hit = len(i), int(plan.compared(i, j).sum())
     if total == 0: return dict(sample=len(sample), pairs=0, recall=None, low=None, high=None)
-    z, share = 1.959964, hit / total
-    centre, half = (share + z * z / 2 / total) / (1 + z * z / total), z / (1 + z * z / total) * (share * (1 - share) / total + (z / 2 / total) ** 2) ** .5
-    return dict(sample=len(sample), pairs=total, recall=share, low=min(share, centre - half), high=max(share, centre + half))
+    low, high = wilson(hit, total)
+    return dict(sample=len(sample), pairs=total, recall=hit / total, low=low, high=high)

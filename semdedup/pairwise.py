@@ -14,7 +14,7 @@ from .vectors import DIGITS, Vectors, as_similarity, open_vectors
 
 # %% auto #0
 __all__ = ['SLACK', 'STRIP', 'margin', 'Tile', 'cut', 'tile_size', 'Loaded', 'where_at_least', 'tile_pairs', 'strip_best',
-           'strip_best_wide', 'first_best', 'strip_candidates', 'tile_best', 'merge_best', 'largest_earlier',
+           'strip_best_wide', 'first_best', 'merge_best', 'strip_candidates', 'tile_best', 'largest_earlier',
            'nearest_rows', 'nearest_kept', 'pair_histogram', 'cluster_histograms', 'histogram_quantiles',
            'nearest_pairs']
 
@@ -167,6 +167,17 @@ def first_best(
     return order[np.r_[True, np.diff(item[order]) != 0]]
 
 # %% ../nbs/04_pairwise.ipynb #207daf9d
+def merge_best(
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], # items, others, similarities
+    place: np.ndarray, # (n,) int64
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the same, each item once
+    "Put together what several strips or tiles found."
+    if not found: return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)
+    item, other, similarity = map(np.concatenate, zip(*found))
+    best = first_best(item, similarity, place[other])
+    return item[best], other[best], similarity[best]
+
+# %% ../nbs/04_pairwise.ipynb #ec6a0617
 def strip_candidates(
     t: Loaded, # the tile
     s: slice, # rows of the strip
@@ -213,16 +224,6 @@ def tile_best(
             best = first_best(item, similarity, place[other])
             found.append((item[best].astype(np.int32), other[best].astype(np.int32), similarity[best]))
     return merge_best(found, place)
-
-def merge_best(
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], # items, others, similarities
-    place: np.ndarray, # (n,) int64
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the same, each item once
-    "Put together what several strips or tiles found."
-    if not found: return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)
-    item, other, similarity = map(np.concatenate, zip(*found))
-    best = first_best(item, similarity, place[other])
-    return item[best], other[best], similarity[best]
 
 # %% ../nbs/04_pairwise.ipynb #de47a41c
 def largest_earlier(

@@ -14,23 +14,24 @@ import numpy as np
 import pandas as pd
 from .clustering import Clusters, check_n_clusters, default_n_clusters, kmeans, nearest_clusters
 from .comparison import Checkpoint, Plan, claim, collect, in_order, measure_recall, twins
-from .core import UserError, atomic_write, check_name, check_range, check_seed, cpu_count, digest, from_json, parse_bytes, progress, readable, some_rows, workers_on
+from .core import UserError, Workers, atomic_write, check_name, check_range, check_seed, cpu_count, digest, from_json, parse_bytes, progress, readable, some_rows, workers_on
 from .embeddings import best_device
-from .pairwise import SLACK, first_best, merge_best, pair_histogram, tile_best, tile_pairs, tile_size
+from .pairwise import SLACK, Tile, first_best, merge_best, pair_histogram, tile_best, tile_pairs, tile_size
 from .photos import positions_in
 from .ranking import Ranking, as_scores
 from .vectors import Vectors, join, open_vectors
 
 # %% auto #0
-__all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FORMAT', 'Selection', 'rows_of', 'subset', 'sampler',
-           'select_rows', 'make_selection', 'apportion', 'total_of', 'common', 'diverse', 'systematic', 'stratified',
-           'equal_shares', 'places', 'keep_in_clusters', 'prune', 'check_classes', 'class_floors', 'keep_with_floors',
-           'hard', 'easy', 'first', 'shuffled', 'keep_order', 'priorities', 'greedy_cover', 'covered_by',
-           'find_stand_ins', 'cover_in_parts', 'BelowFloor', 'Evidence', 'choose_floor', 'target_size',
-           'most_duplicated', 'find_eps', 'cover_to_size', 'fill_up', 'deduplicate', 'check_groups', 'check_ids',
-           'cluster_for', 'size_left', 'compare', 'Decided', 'without_twins', 'with_best_of_twins', 'guess_threshold',
-           'select', 'blank_table', 'with_invalid', 'known', 'rethreshold', 'resize', 'again', 'add', 'Grown',
-           'write_manifest', 'to_parquet', 'from_parquet']
+__all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FORMAT', 'Selection', 'make_selection', 'apportion',
+           'total_of', 'common', 'diverse', 'systematic', 'equal_shares', 'stratified', 'places', 'keep_in_clusters',
+           'prune', 'check_classes', 'class_floors', 'keep_with_floors', 'hard', 'easy', 'first', 'shuffled',
+           'priorities', 'keep_order', 'greedy_cover', 'covered_by', 'find_stand_ins', 'BelowFloor', 'Evidence',
+           'with_twins', 'choose_floor', 'Among', 'cover_part', 'cover_in_parts', 'stand_ins', 'Decided', 'target_size',
+           'most_duplicated', 'find_eps', 'fill_up', 'cover_to_size', 'cluster_for', 'without_twins',
+           'with_best_of_twins', 'guess_threshold', 'compare_in_parts', 'compare', 'blank_table', 'with_invalid',
+           'size_left', 'select', 'known', 'again', 'rethreshold', 'resize', 'check_groups', 'check_ids', 'deduplicate',
+           'check_new', 'decide_new', 'Grown', 'add', 'rows_of', 'subset', 'sampler', 'select_rows', 'write_manifest',
+           'to_parquet', 'from_parquet']
 
 # %% ../nbs/05_pruning.ipynb #6286138d
 COLUMNS = {'index': 'int64', 'id': 'str', 'cluster': 'int64', 'similarity': 'float32', 'rank': 'int64', 'kept': 'bool', 'reason': 'str',
@@ -53,42 +54,6 @@ class Selection:
     def __repr__(self) -> str:
         n, m = len(self), len(self.keep)
         return f'Selection({self.config.get("name", "")}: keeps {m:,} of {n:,} items, {m / n:.1%}; removes {n - m:,})'
-
-# %% ../nbs/05_pruning.ipynb #5e44afd8
-def rows_of(
-    self: Selection,
-    dataset: Any, # a data set with a length, and files of its own in `samples` if it has them
-) -> list[int]: # positions in the data set
-    "Where the kept items are in a data set: by file name where it knows them, else by position."
-    return positions_in(dataset, self.table['id'].to_numpy(), self.keep)
-
-def subset(
-    self: Selection,
-    dataset: Any, # a torch data set, with the same files or the same order; or one of Hugging Face
-) -> Any: # a torch.utils.data.Subset; or what select gives
-    "The kept items of a data set."
-    if hasattr(dataset, 'select') and hasattr(dataset, 'features'): return self.select(dataset)
-    from torch.utils.data import Subset
-    return Subset(dataset, self.rows_of(dataset))
-
-def sampler(
-    self: Selection,
-    dataset: Any, # a torch data set, with the same files or the same order
-    seed: int = 0, # of the order, another one in each epoch
-) -> Any: # a torch.utils.data.SubsetRandomSampler
-    "Draws the kept items of a torch data set in random order: for `DataLoader(dataset, sampler=…)`."
-    import torch
-    return torch.utils.data.SubsetRandomSampler(self.rows_of(dataset), torch.Generator().manual_seed(check_seed(seed)))
-
-def select_rows(
-    self: Selection,
-    dataset: Any, # a Hugging Face data set in the same order
-) -> Any: # the same kind of data set
-    "The kept items of a Hugging Face data set."
-    if not hasattr(dataset, 'select'): raise UserError(f'{type(dataset).__name__} has no select: it is no Hugging Face data set. For torch data sets there is subset.')
-    return dataset.select(self.rows_of(dataset))
-
-Selection.rows_of, Selection.subset, Selection.sampler, Selection.select = rows_of, subset, sampler, select_rows
 
 # %% ../nbs/05_pruning.ipynb #ec893fa7
 def make_selection(
@@ -135,26 +100,23 @@ def total_of(
     return int(np.ceil(round(ratio * n, 6)))
 
 # %% ../nbs/05_pruning.ipynb #ffdffb5c
-def common(scores: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray:
+def common(
+    scores: np.ndarray, # (s,) of the items of a cluster, descending
+    m: int, # how many stay
+    rng: np.random.Generator, # chance, for those that need it
+) -> np.ndarray: # (m,) int64 places in `scores`
     "Places of the `m` highest of descending `scores`."
     return np.arange(m)
 
-def diverse(scores: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray:
+def diverse(scores: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray: # as for `common`
     "Places of the `m` lowest of descending `scores`."
     return np.arange(len(scores) - m, len(scores))
 
-def systematic(scores: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray:
+def systematic(scores: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray: # as for `common`
     "`m` places at equal distances, in the middle of their intervals."
     return ((np.arange(m) + .5) * len(scores) / max(m, 1)).astype(np.int64)
 
-def stratified(scores: np.ndarray, m: int, rng: np.random.Generator, n_bins: int = 10) -> np.ndarray:
-    "`m` places in equal shares from `n_bins` bins of equal width, at random inside a bin."
-    if len(scores) == 0: return np.empty(0, np.int64)
-    width = max(scores[0] - scores[-1], np.finfo(np.float32).tiny)
-    bins = np.minimum(((scores[0] - scores) / width * n_bins).astype(np.int64), n_bins - 1)
-    size = np.bincount(bins, minlength=n_bins)
-    return np.sort(np.concatenate([rng.choice(np.flatnonzero(bins == b), q, replace=False) for b, q in enumerate(equal_shares(m, size))]).astype(np.int64))
-
+# %% ../nbs/05_pruning.ipynb #a47f8058
 def equal_shares(
     total: int, # how many to give out, at most the sum of `size`
     size: np.ndarray, # (b,) how many each can take
@@ -162,15 +124,19 @@ def equal_shares(
     "Give out equal shares; who is full leaves the rest to the others."
     return apportion(total, np.ones(len(size)), size)
 
+
+# %% ../nbs/05_pruning.ipynb #98864733
+def stratified(scores: np.ndarray, m: int, rng: np.random.Generator, n_bins: int = 10) -> np.ndarray: # as for `common`
+    "`m` places in equal shares from `n_bins` bins of equal width, at random inside a bin."
+    if len(scores) == 0: return np.empty(0, np.int64)
+    width = max(scores[0] - scores[-1], np.finfo(np.float32).tiny)
+    bins = np.minimum(((scores[0] - scores) / width * n_bins).astype(np.int64), n_bins - 1)
+    size = np.bincount(bins, minlength=n_bins)
+    return np.sort(np.concatenate([rng.choice(np.flatnonzero(bins == b), q, replace=False) for b, q in enumerate(equal_shares(m, size))]).astype(np.int64))
+
 PRUNE_TYPES = {'common': common, 'diverse': diverse, 'stratified': stratified, 'systematic': systematic}
 
 # %% ../nbs/05_pruning.ipynb #86c12666
-REASONS = {'common': ('among the most typical of its cluster', 'less typical of its cluster than those kept'),
-           'diverse': ('among the least typical of its cluster', 'more typical of its cluster than those kept'),
-           'stratified': ('drawn from its bin of similarity', 'not drawn from its bin of similarity'),
-           'systematic': ('its turn in the order of similarity', 'not its turn in the order of similarity'),
-           'random': ('kept by chance', 'removed by chance')} # kept, removed
-
 def places(
     groups: Clusters, # the clusters
     order: np.ndarray, # (n,) int64, all items in the order in which they stand
@@ -182,6 +148,7 @@ def places(
     for m in members: place[m] = np.arange(len(m))
     return members, place
 
+# %% ../nbs/05_pruning.ipynb #4faea9c1
 def keep_in_clusters(
     members: list[np.ndarray], # for each cluster its items in their order
     scores: np.ndarray, # (n,)
@@ -194,6 +161,13 @@ def keep_in_clusters(
     kept, members = np.zeros(len(scores), bool), [m[among[m]] for m in members]
     for m, quota in zip(members, apportion(total, [len(m) for m in members])): kept[m[PRUNE_TYPES[prune_type](scores[m], quota, rng)]] = True
     return kept
+
+# %% ../nbs/05_pruning.ipynb #931eafd8
+REASONS = {'common': ('among the most typical of its cluster', 'less typical of its cluster than those kept'),
+           'diverse': ('among the least typical of its cluster', 'more typical of its cluster than those kept'),
+           'stratified': ('drawn from its bin of similarity', 'not drawn from its bin of similarity'),
+           'systematic': ('its turn in the order of similarity', 'not its turn in the order of similarity'),
+           'random': ('kept by chance', 'removed by chance')} # kept, removed
 
 def prune(
     groups: Clusters, # what `kmeans` returned
@@ -232,6 +206,7 @@ def check_classes(
     if labels.shape != (n,) or labels.dtype.kind not in 'iu' or (n and labels.min() < 0): raise UserError(f'labels have shape {labels.shape} and type {labels.dtype} for {n} items; expected one whole number from 0 an item.')
     return labels.astype(np.int64)
 
+# %% ../nbs/05_pruning.ipynb #2dcf83a1
 def class_floors(
     labels: np.ndarray, # (n,) int64
     floor: int | float, # a number, or a share as a float up to 1
@@ -241,6 +216,7 @@ def class_floors(
     if isinstance(floor, (float, np.floating)) and 0 <= floor <= 1: return np.array([total_of(floor, s) for s in size], np.int64)
     return np.minimum(size, check_range('floor', floor, 0, whole=True))
 
+# %% ../nbs/05_pruning.ipynb #60ef74ee
 def keep_with_floors(
     choose: Callable[[np.ndarray, int], np.ndarray], # (n,) bool, how many → (n,) bool: who stays of some
     labels: np.ndarray, # (n,) int64
@@ -259,23 +235,40 @@ def keep_with_floors(
     return kept, guarded
 
 # %% ../nbs/05_pruning.ipynb #383094a1
-def hard(groups: Clusters, rng: np.random.Generator) -> np.ndarray:
+def hard(
+    groups: Clusters, # the clusters
+    rng: np.random.Generator, # chance, for those that need it
+) -> np.ndarray: # (n,) int64, all items, the best claim first
     "Least similar to the centroid first; on ties the larger index first."
     return easy(groups, rng)[::-1]
 
-def easy(groups: Clusters, rng: np.random.Generator) -> np.ndarray:
+def easy(groups: Clusters, rng: np.random.Generator) -> np.ndarray: # as for `hard`
     "Most similar to the centroid first; on ties the smaller index first."
     return np.argsort(-groups.similarity, kind='stable')
 
-def first(groups: Clusters, rng: np.random.Generator) -> np.ndarray:
+def first(groups: Clusters, rng: np.random.Generator) -> np.ndarray: # as for `hard`
     "The order of the data."
     return np.arange(len(groups))
 
-def shuffled(groups: Clusters, rng: np.random.Generator) -> np.ndarray:
+def shuffled(groups: Clusters, rng: np.random.Generator) -> np.ndarray: # as for `hard`
     "By chance."
     return rng.permutation(len(groups))
 
 KEEP_ORDERS: dict[str, Callable[[Clusters, np.random.Generator], np.ndarray]] = {'hard': hard, 'easy': easy, 'random': shuffled, 'first': first}
+
+# %% ../nbs/05_pruning.ipynb #06b90e08
+def priorities(
+    keep: Any, # an array (n,) or (n, q), a DataFrame, a mapping of columns, a `Ranking`
+    n: int, # items
+) -> np.ndarray: # (n, q) float64
+    "Check a user's own priorities."
+    try: table = np.asarray(keep.scores if isinstance(keep, Ranking) else pd.DataFrame(keep) if isinstance(keep, dict) else keep, np.float64)
+    except (TypeError, ValueError) as e: raise UserError(f'keep is neither one of {", ".join(KEEP_ORDERS)} nor numbers ({e}). Give one of these words, or one number an item.') from e
+    table = table[:, None] if table.ndim == 1 else table
+    if table.ndim != 2 or len(table) != n or table.shape[1] == 0: raise UserError(f'priorities have shape {table.shape} for {n} items; expected one row an item.')
+    bad = np.flatnonzero(np.isnan(table).any(1))
+    if len(bad): raise UserError(f'priorities: {len(bad)} of {n} are missing (NaN; {some_rows(bad)}). Give each item one.')
+    return table
 
 def keep_order(
     groups: Clusters, # the clusters
@@ -286,19 +279,6 @@ def keep_order(
     if isinstance(keep, str): return KEEP_ORDERS[check_name('keep order', keep, KEEP_ORDERS)](groups, np.random.default_rng(seed))
     columns = priorities(keep, len(groups))
     return np.lexsort(tuple(-c for c in columns.T[::-1]))
-
-def priorities(
-    keep: Any, # an array (n,) or (n, q), a DataFrame, a mapping of columns, a `Ranking`
-    n: int, # items
-) -> np.ndarray: # (n, q) float64
-    "Check a user's own priorities."
-    try: table = np.asarray(keep.scores if isinstance(keep, Ranking) else pd.DataFrame(keep) if isinstance(keep, dict) else keep, np.float64)
-    except (TypeError, ValueError) as e: raise UserError(f'keep is neither one of {", ".join(KEEP_ORDERS)} nor numbers ({e}).') from e
-    table = table[:, None] if table.ndim == 1 else table
-    if table.ndim != 2 or len(table) != n or table.shape[1] == 0: raise UserError(f'priorities have shape {table.shape} for {n} items; expected one row an item.')
-    bad = np.flatnonzero(np.isnan(table).any(1))
-    if len(bad): raise UserError(f'priorities: {len(bad)} of {n} are missing (NaN; {some_rows(bad)}). Give each item one.')
-    return table
 
 # %% ../nbs/05_pruning.ipynb #3ff980ae
 def greedy_cover(
@@ -321,6 +301,7 @@ def greedy_cover(
         if stays[j]: stays[i] = False
     return stays
 
+# %% ../nbs/05_pruning.ipynb #c86867e8
 def covered_by(
     later: np.ndarray, earlier: np.ndarray, similarity: np.ndarray, # (m,) duplicates, as for `greedy_cover`
     stays: np.ndarray, # (n,) bool
@@ -345,60 +326,6 @@ def find_stand_ins(
         further = np.where(to >= 0, to[to], -1)
         if (further == to).all(): return to
         to = further
-
-# %% ../nbs/05_pruning.ipynb #f4fa3364
-def cover_in_parts(
-    plan: Plan, # who is compared with whom
-    threshold: float, # duplicates have at least this similarity
-    most: int, # pairs in memory
-    device: str = 'cpu', # cpu, cuda or mps
-    checkpoint: Checkpoint | None = None, # where to save what is decided
-    same: tuple[np.ndarray, np.ndarray] | None = None, # twins, which the plan leaves out, and the first of each
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 covered by, (n,) float64 similarity
-    "The covering rule in bounded memory, however many duplicates there are."
-    v, n, order = plan.v, len(plan.v), np.argsort(plan.place)
-    size, everyone = tile_size(plan.memory, v.shape[1], cpu_count()), list(plan.batches())
-    state, parts = np.zeros(n, np.int8) if plan.use is None else np.where(plan.use, 0, 2).astype(np.int8), np.array([[0, n, 0]]) # 1 stays, 2 goes; parts still to do, the next one last: from, to, and since when it was not compared
-    name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold)}'
-    saved = checkpoint.read(name) if checkpoint else None
-    if saved: state, parts = saved
-    def mask(items: np.ndarray) -> np.ndarray: m = np.zeros(n, bool); m[items] = True; return m
-    with workers_on(plan.client, 1 if plan.client or device != 'cpu' else None) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
-        def best(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            work = [t for cs, others in everyone for t in plan.tiles(cs, others, size, mask(rows), mask(cols))]
-            return merge_best(list(w.map(tile_best, work, v, plan.place, False, device)), plan.place)
-        def pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-            work, found, count = [t for cs, others in everyone for t in plan.tiles(cs, others, size, mask(rows))], [], 0
-            for r in w.map(tile_pairs, work, v, threshold, most, device):
-                if r is None or (count := count + len(r[0])) > most: return None
-                found.append(r)
-            return in_order(found, plan.place, plan.across)
-        while len(parts):
-            (start, stop, since), parts = parts[-1], parts[:-1]
-            rest, kept = order[start:stop][state[order[start:stop]] == 0], order[since:start][state[order[since:start]] == 1]
-            if len(kept) and len(rest):
-                item, _, similarity = best(rest, kept)
-                state[item[similarity >= threshold - SLACK]] = 2
-                rest = rest[state[rest] == 0]
-            found = pairs(rest) if len(rest) else None
-            if len(rest) and found is None: # the first half next; the second is then compared with what stays of the first
-                middle = int(plan.place[rest[len(rest) // 2]])
-                parts = np.concatenate([parts, [[middle, stop, start], [start, middle, start]]])
-            elif len(rest): state[rest] = np.where(greedy_cover(found[0], found[1], n)[rest], 1, 2)
-            if checkpoint: checkpoint.save(name, [state, parts])
-            bar.update(int((state > 0).sum()) - bar.n)
-        stays = state == 1
-        of, s = np.full(n, -1), np.full(n, np.nan)
-        gone = ~stays
-        if same is not None and len(same[0]): # a twin of what stays needs no search
-            (twin, first), plan = same, replace(plan, use=None)
-            everyone, led = list(plan.batches()), stays[first]
-            of[twin[led]], s[twin[led]], gone[twin[led]] = first[led], 1., False
-        if gone.any() and stays.any():
-            item, other, similarity = best(np.flatnonzero(gone), np.flatnonzero(stays))
-            of[item], s[item] = other, similarity
-    v.unchanged()
-    return stays, of, s
 
 # %% ../nbs/05_pruning.ipynb #568147a2
 RULES = ('cover', 'semdedup')
@@ -431,29 +358,38 @@ class Evidence:
         stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
         stays[later], of[later], s[later] = False, earlier, similarity
         return stays, of, s
-    def with_twins(self, stays: np.ndarray, of: np.ndarray, s: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        "An item that stays stands for its twins; if it goes, the most similar that stays before each of them does, also one between the two."
-        (twin, first), place = self.twins, self.plan.place
-        stays[twin], of[twin], s[twin] = False, first, 1.
-        lost = ~stays[first]
-        if not lost.any(): return stays, of, s
-        twin, first = twin[lost], first[lost]
-        by_first = np.argsort(first, kind='stable')
-        twin, first = twin[by_first], first[by_first]
-        use = (self.similarity >= threshold - SLACK) & (np.isin(self.later, first) | np.isin(self.earlier, first))
-        a, b, similarity = np.r_[self.later[use], self.earlier[use]], np.r_[self.earlier[use], self.later[use]], np.r_[self.similarity[use], self.similarity[use]]
-        good = stays[b]
-        a, b, similarity = a[good], b[good], similarity[good]
-        order = np.lexsort((place[b], a))
-        a, b, similarity = a[order], b[order], similarity[order]
-        for f in np.unique(first):
-            mine, candidates = twin[slice(*np.searchsorted(first, [f, f + 1]))], slice(*np.searchsorted(a, [f, f + 1]))
-            c, sim = b[candidates], similarity[candidates]
-            top = np.maximum.accumulate(np.where(sim > np.r_[-2., np.maximum.accumulate(sim)[:-1]] + SLACK, np.arange(len(c)), 0)) # the best so far, in keep order
-            at = top[np.searchsorted(place[c], place[mine]) - 1]
-            of[mine], s[mine] = c[at], sim[at]
-        return stays, of, s
 
+# %% ../nbs/05_pruning.ipynb #1f152ad5
+def with_twins(
+    self: Evidence,
+    stays: np.ndarray, of: np.ndarray, s: np.ndarray, # what was decided without twins; changed in place
+    threshold: float, # the one that it was decided for
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the same three
+    "An item that stays stands for its twins; if it goes, the most similar that stays before each of them does, also one between the two."
+    (twin, first), place = self.twins, self.plan.place
+    stays[twin], of[twin], s[twin] = False, first, 1.
+    lost = ~stays[first]
+    if not lost.any(): return stays, of, s
+    twin, first = twin[lost], first[lost]
+    by_first = np.argsort(first, kind='stable')
+    twin, first = twin[by_first], first[by_first]
+    use = (self.similarity >= threshold - SLACK) & (np.isin(self.later, first) | np.isin(self.earlier, first))
+    a, b, similarity = np.r_[self.later[use], self.earlier[use]], np.r_[self.earlier[use], self.later[use]], np.r_[self.similarity[use], self.similarity[use]]
+    good = stays[b]
+    a, b, similarity = a[good], b[good], similarity[good]
+    order = np.lexsort((place[b], a))
+    a, b, similarity = a[order], b[order], similarity[order]
+    for f in np.unique(first):
+        mine, candidates = twin[slice(*np.searchsorted(first, [f, f + 1]))], slice(*np.searchsorted(a, [f, f + 1]))
+        c, sim = b[candidates], similarity[candidates]
+        top = np.maximum.accumulate(np.where(sim > np.r_[-2., np.maximum.accumulate(sim)[:-1]] + SLACK, np.arange(len(c)), 0)) # the best so far, in keep order
+        at = top[np.searchsorted(place[c], place[mine]) - 1]
+        of[mine], s[mine] = c[at], sim[at]
+    return stays, of, s
+
+Evidence.with_twins = with_twins
+
+# %% ../nbs/05_pruning.ipynb #360da108
 def choose_floor(
     plan: Plan, # who is compared with whom
     threshold: float, # the threshold that is asked for
@@ -472,6 +408,107 @@ def choose_floor(
     above = np.cumsum(counts[::-1])[::-1] / max(counts.sum(), 1) * total
     return float(min(threshold, edges[:-1][above <= budget].min(initial=1)))
 
+# %% ../nbs/05_pruning.ipynb #f4fa3364
+class Among:
+    "Comparisons of some of a plan's items."
+    def __init__(self,
+        plan: Plan, # who is compared with whom
+        device: str, # cpu, cuda or mps
+        workers: Workers, # who compares
+    ):
+        self.plan, self.device, self.workers = plan, device, workers
+        self.size, self.batches = tile_size(plan.memory, plan.v.shape[1], cpu_count()), list(plan.batches())
+    def tiles(self, *items: np.ndarray) -> list[Tile]: # of pairs with one item in each of these lists
+        masks = np.zeros((len(items), len(self.plan.v)), bool)
+        for mask, i in zip(masks, items): mask[i] = True
+        return [t for cs, others in self.batches for t in self.plan.tiles(cs, others, self.size, *masks)]
+    def best(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # items, others, similarities
+        "For each of `rows` the most similar of `cols` that stands before it."
+        return merge_best(list(self.workers.map(tile_best, self.tiles(rows, cols), self.plan.v, self.plan.place, False, self.device)), self.plan.place)
+    def pairs(self, rows: np.ndarray, threshold: float, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None: # later, earlier, similarities
+        "All pairs of `rows` at or above the threshold; None if there are more than `most`."
+        found, count = [], 0
+        for r in self.workers.map(tile_pairs, self.tiles(rows), self.plan.v, threshold, most, self.device):
+            if r is None or (count := count + len(r[0])) > most: return None
+            found.append(r)
+        return in_order(found, self.plan.place, self.plan.across)
+
+# %% ../nbs/05_pruning.ipynb #221203c0
+def cover_part(
+    among: Among, # who is compared with whom
+    state: np.ndarray, # (n,) int8, 1 stays, 2 goes, 0 not decided yet; changed in place
+    part: np.ndarray, # items of this part, in keep order
+    before: np.ndarray, # items before it that it was not compared with yet
+    threshold: float, # duplicates have at least this similarity
+    most: int, # pairs in memory
+) -> bool: # was it decided? Not where it has too many pairs
+    "Decide who of a part stays."
+    rest, kept = part[state[part] == 0], before[state[before] == 1]
+    if len(kept) and len(rest):
+        item, _, similarity = among.best(rest, kept)
+        state[item[similarity >= threshold - SLACK]] = 2
+        rest = rest[state[rest] == 0]
+    found = among.pairs(rest, threshold, most) if len(rest) else None
+    if found is not None: state[rest] = np.where(greedy_cover(found[0], found[1], len(state))[rest], 1, 2)
+    return found is not None or len(rest) == 0
+
+# %% ../nbs/05_pruning.ipynb #241c8a3d
+def cover_in_parts(
+    plan: Plan, # who is compared with whom
+    threshold: float, # duplicates have at least this similarity
+    most: int, # pairs in memory
+    device: str = 'cpu', # cpu, cuda or mps
+    checkpoint: Checkpoint | None = None, # where to save what is decided
+    same: tuple[np.ndarray, np.ndarray] | None = None, # twins, which the plan leaves out, and the first of each
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 covered by, (n,) float64 similarity
+    "The covering rule in bounded memory, however many duplicates there are."
+    v, n, order = plan.v, len(plan.v), np.argsort(plan.place)
+    state, parts = np.zeros(n, np.int8) if plan.use is None else np.where(plan.use, 0, 2).astype(np.int8), np.array([[0, n, 0]]) # parts still to do, the next one last: from, to, and since when it was not compared
+    name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold)}'
+    saved = checkpoint.read(name) if checkpoint else None
+    if saved: state, parts = saved
+    with workers_on(plan.client, 1 if plan.client or device != 'cpu' else None) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
+        among = Among(plan, device, w)
+        while len(parts):
+            (start, stop, since), parts = parts[-1], parts[:-1]
+            if not cover_part(among, state, order[start:stop], order[since:start], threshold, most): # the first half next; the second is then compared with what stays of the first
+                rest = order[start:stop][state[order[start:stop]] == 0]
+                middle = int(plan.place[rest[len(rest) // 2]])
+                parts = np.concatenate([parts, [[middle, stop, start], [start, middle, start]]])
+            if checkpoint: checkpoint.save(name, [state, parts])
+            bar.update(int((state > 0).sum()) - bar.n)
+        of, s = stand_ins(among, state == 1, same)
+    v.unchanged()
+    return state == 1, of, s
+
+def stand_ins(
+    among: Among, # who is compared with whom
+    stays: np.ndarray, # (n,) bool
+    same: tuple[np.ndarray, np.ndarray] | None = None, # twins, which the plan leaves out, and the first of each
+) -> tuple[np.ndarray, np.ndarray]: # (n,) int64 the most similar item that stays, -1 for none; (n,) float64 similarity
+    "Who stands for each item that goes: for a twin of what stays the first of its kind, for all others a search."
+    of, s, gone = np.full(len(stays), -1), np.full(len(stays), np.nan), ~stays
+    if same is not None and len(same[0]):
+        (twin, first), among = same, Among(replace(among.plan, use=None), among.device, among.workers)
+        led = stays[first]
+        of[twin[led]], s[twin[led]], gone[twin[led]] = first[led], 1., False
+    if gone.any() and stays.any():
+        item, other, similarity = among.best(np.flatnonzero(gone), np.flatnonzero(stays))
+        of[item], s[item] = other, similarity
+    return of, s
+
+# %% ../nbs/05_pruning.ipynb #fda99448
+@dataclass
+class Decided(Evidence):
+    "What `cover_in_parts` found: the decision for one threshold, without the pairs that others would need."
+    size: int | None = None # the target that it was made for
+    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if abs(threshold - self.floor) > SLACK: raise BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
+        n = len(self.plan.v)
+        stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
+        stays[self.later], of[self.later], s[self.later] = False, self.earlier, self.similarity
+        return stays, of, s
+
 # %% ../nbs/05_pruning.ipynb #8b065f3c
 def target_size(
     target: float | int, # a number of items, or a fraction as a float up to 1
@@ -481,6 +518,7 @@ def target_size(
     if isinstance(target, (float, np.floating)) and 0 < target <= 1: return max(1, total_of(target, n))
     return check_range('target', target, 1, n, whole=True)
 
+# %% ../nbs/05_pruning.ipynb #7223b20d
 def most_duplicated(
     evidence: Evidence, # of rule semdedup
     place: np.ndarray, # (n,) place in the own cluster
@@ -495,13 +533,14 @@ def most_duplicated(
     stays = np.ones(n, bool); stays[order[:n - m]] = False
     return stays, 1 - float(similarity[order[n - m - 1]]) if m < n else 0.
 
+# %% ../nbs/05_pruning.ipynb #3345e498
 def find_eps(
     n_kept: Callable[[float], int], # eps → how many stay
     m: int, # how many shall stay
     values: np.ndarray | None = None, # similarities of pairs, where they are at hand: between two of them nothing changes
     first: Sequence[float] = (), # eps to try before all others
 ) -> tuple[float, float]: # the smallest eps found for which at most `m` stay, and the last tried for which more do
-    "Double eps until at most `m` stay, then halve the distance. With a larger eps no more stay: what others have answered is not asked again."
+    "Double eps until at most `m` stay, then halve the distance. Taken for granted: with a larger eps no more stay, so that what others have answered is not asked again."
     low, high, enough = 0., 2. ** -12, {}
     def at_most_m(eps: float) -> bool:
         if any(e <= eps for e, yes in enough.items() if yes): return True
@@ -518,8 +557,21 @@ def find_eps(
         if values is not None and np.diff(np.searchsorted(values, [1 - high - SLACK, 1 - low - SLACK]))[0] <= 1: break
         middle = (low + high) / 2
         low, high = (low, middle) if at_most_m(middle) else (middle, high)
-    return high, low
+    return (high if enough.get(high) else min(e for e, yes in enough.items() if yes)), low # of covers, more may stay just above an eps that was tried
 
+# %% ../nbs/05_pruning.ipynb #e8b03371
+def fill_up(
+    stays: np.ndarray, of: np.ndarray, s: np.ndarray, # what was decided; changed in place
+    place: np.ndarray, # (n,) place in keep order
+    m: int, # how many shall stay, at least as many as do
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the same three
+    "Take back those least similar to what covers them, until `m` stay."
+    gone = np.flatnonzero(~stays)
+    back = gone[np.lexsort((place[gone], s[gone]))][:m - int(stays.sum())]
+    stays[back], of[back], s[back] = True, -1, np.nan
+    return stays, of, s
+
+# %% ../nbs/05_pruning.ipynb #1aae9a77
 def cover_to_size(
     evidence: Evidence, # of rule cover
     m: int, # how many shall stay
@@ -538,16 +590,235 @@ def cover_to_size(
     eps = min(reach, find_eps(n_kept, m, e.similarity, [reach] if reach < 2 else [])[0]) # pairs further down are not needed to know that fewer would stay
     return *fill_up(*e.decide(1 - eps), e.plan.place, m), eps
 
-def fill_up(
-    stays: np.ndarray, of: np.ndarray, s: np.ndarray, # what was decided; changed in place
-    place: np.ndarray, # (n,) place in keep order
-    m: int, # how many shall stay, at least as many as do
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the same three
-    "Take back those least similar to what covers them, until `m` stay."
-    gone = np.flatnonzero(~stays)
-    back = gone[np.lexsort((place[gone], s[gone]))][:m - int(stays.sum())]
-    stays[back], of[back], s[back] = True, -1, np.nan
-    return stays, of, s
+# %% ../nbs/05_pruning.ipynb #0463cf7e
+def cluster_for(
+    v: Vectors, # checked, all rows valid
+    n_clusters: int | None, probes: int, size: int | None, # as for `deduplicate`; how many shall stay
+    seed: int, device: str, client: Any, saved: Checkpoint | None, # as for `deduplicate`
+) -> Clusters:
+    "Clusters to find duplicates in: as many as are cheapest, from growing samples where there are many rows."
+    k = check_n_clusters(n_clusters, len(v)) if n_clusters is not None else min(default_n_clusters(len(v), probes), size or len(v))
+    name = f'clusters-{digest(v.data, k, seed, 1)}'
+    known = saved.read(name) if saved else None
+    if known: return Clusters(known[0], known[1], known[2], json.loads(str(known[3])))
+    many = len(v) > 20_000 # then three passes over everything are enough: more of them find no more duplicates
+    groups = kmeans(v, k, seed=seed, device=device, client=client, progressive=True if many else None, max_iter=3 if many else 100)
+    if saved: saved.save(name, [groups.labels, groups.centroids, groups.similarity, np.array(json.dumps(groups.config))])
+    return groups
+
+# %% ../nbs/05_pruning.ipynb #2ebc3f8e
+def without_twins(
+    plan: Plan,
+) -> tuple[Plan, tuple[np.ndarray, np.ndarray]]: # the plan without twins, and the twins with the first of each
+    "Leave out what equals an earlier row of its cluster."
+    twin, first = twins(plan)
+    if len(twin) == 0: return plan, (twin, first)
+    use = np.ones(len(plan.v), bool); use[twin] = False
+    return replace(plan, use=use), (twin, first)
+
+def with_best_of_twins(
+    evidence: Evidence, # of rule semdedup
+) -> Evidence:
+    "Twins belong to the first of them, or to what stands before it and is as similar."
+    (twin, first), n = evidence.twins, len(evidence.plan.v)
+    of, s = np.full(n, -1), np.full(n, -2.)
+    of[evidence.later], s[evidence.later] = evidence.earlier, evidence.similarity
+    of[twin] = np.where(s[first] >= 1 - SLACK, of[first], first)
+    return replace(evidence, later=np.r_[evidence.later, twin], earlier=np.r_[evidence.earlier, of[twin]], similarity=np.r_[evidence.similarity, np.ones(len(twin))], twins=(twin[:0], first[:0]))
+
+# %% ../nbs/05_pruning.ipynb #0762b0e7
+def guess_threshold(
+    plan: Plan, # who is compared with whom
+    size: int, # how many items shall stay
+    most: int, # pairs in memory
+    device: str, # cpu, cuda or mps
+    seed: int, # which clusters
+) -> float: # a threshold below the one that will be found, probably
+    "Search on a tenth of the clusters, as the paper does, to see how far down pairs are needed."
+    k, inside = len(plan.members), replace(plan, probes=1, exact=False)
+    some = np.sort(np.random.default_rng(seed).choice(k, max(1, k // 10), replace=False))
+    items = np.concatenate([plan.members[c] for c in some])
+    m = max(len(some), round(len(items) * size / len(plan.v)))
+    for eps in (.05, .1, .2, .3, .5, 1.):
+        found = collect(inside, 'pairs', 1 - eps, most, some, device=device, desc='searching on a tenth')
+        if found is None: return 1 - eps
+        later, earlier, s = found
+        stays = lambda e: len(items) - len(plan.v) + int(greedy_cover(later[s >= 1 - e - SLACK], earlier[s >= 1 - e - SLACK], len(plan.v)).sum())
+        if stays(eps) <= m:
+            return max(-1., 1 - 1.25 * find_eps(stays, m, found[2])[0] - .01) # pairs grow fast with eps: a little further down, not much
+    return -1.
+
+# %% ../nbs/05_pruning.ipynb #f6495b79
+def compare_in_parts(
+    plan: Plan, # without twins
+    threshold: float, # the one that is asked for, or where the search for a size begins
+    size: int | None, # how many shall stay, if not a threshold is given
+    saved: Checkpoint | None, device: str, # as for `cover_in_parts`
+    same: tuple[np.ndarray, np.ndarray], # twins, and the first of each
+) -> Decided:
+    "Evidence where there are more pairs than memory holds: the decision itself."
+    parts_at = lambda eps: cover_in_parts(replace(plan, threshold=1 - eps), 1 - eps, plan.most, device, saved, same)
+    if size is not None: threshold = 1 - find_eps(lambda eps: int(parts_at(eps)[0].sum()), size, first=[.6 * (1 - threshold), 1 - threshold])[0]
+    stays, of, s = parts_at(1 - threshold)
+    if size is not None: stays, of, s = fill_up(stays, of, s, plan.place, size)
+    return Decided(plan, 'cover', threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same, size=size)
+
+def compare(
+    v: Vectors, groups: Clusters, order: np.ndarray, rule: str, eps: float | None, size: int | None, probes: int, exact: bool,
+    memory: int, saved: Checkpoint | None, device: str, client: Any, seed: int, # as for `deduplicate`; `order`: all items, the best claim first
+) -> Evidence:
+    "Find what the rule needs to know, for this eps or size and, as far as memory allows, for others."
+    place = np.empty(len(v), np.int64); place[order] = np.arange(len(v))
+    plan, same = without_twins(Plan(v, groups, place, probes, exact, -1., memory, client))
+    most = plan.most
+    if rule == 'semdedup':
+        if exact and size is None: plan = replace(plan, threshold=1 - eps)
+        return with_best_of_twins(Evidence(plan, rule, plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same))
+    threshold = 1 - eps if size is None else guess_threshold(plan, size, most, device, seed)
+    while True:
+        floor = threshold if exact else choose_floor(plan, threshold, min(most // 2, 2_000_000))
+        plan = replace(plan, threshold=floor)
+        pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
+        if pairs is None and floor < threshold: # the estimate was too low
+            plan = replace(plan, threshold=(floor := threshold))
+            pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
+        if pairs is None: return compare_in_parts(plan, threshold, size, saved, device, same)
+        evidence = Evidence(plan, rule, floor, *pairs, same)
+        if size is None: return evidence
+        try: cover_to_size(evidence, size)
+        except BelowFloor: threshold = max(-1., 1 - 1.5 * (1 - threshold)); continue # pairs are needed further down
+        return evidence
+
+# %% ../nbs/05_pruning.ipynb #bda3150c
+def blank_table(
+    lengths: np.ndarray, # (n,) of all rows
+    names: np.ndarray | None, # (n,) ids
+    on_invalid: str, # keep or drop
+) -> pd.DataFrame: # a row an item, as if none could be compared
+    "The table before anything is known but which rows have no direction."
+    n = len(lengths)
+    why, verdict = ('NaN or infinity in its embedding', 'its embedding is zero, without direction'), 'dropped' if on_invalid == 'drop' else 'kept, not compared'
+    return pd.DataFrame({'index': np.arange(n), 'id': np.arange(n).astype(str) if names is None else names, 'cluster': -1, 'similarity': np.nan, 'rank': -1, 'kept': on_invalid != 'drop',
+                         'reason': np.where(np.isnan(lengths), *(f'{w}: {verdict}' for w in why)), 'duplicate_of': -1, 'duplicate_similarity': np.nan}).astype(COLUMNS)
+
+def with_invalid(
+    found: Selection | None, # of the valid rows; None if there are none
+    lengths: np.ndarray, # (n,) of all rows
+    names: np.ndarray | None, # (n,) ids
+    on_invalid: str, # keep or drop
+    config: dict[str, Any], # of the selection
+) -> Selection:
+    "Put back the rows that could not be compared, with the reason."
+    rows = np.flatnonzero(lengths > 0)
+    if len(rows) == 0: return Selection(blank_table(lengths, names, on_invalid), config)
+    if len(rows) == len(lengths):
+        if names is not None: found.table['id'] = names.astype(object)
+        return found
+    table, inner = blank_table(lengths, names, on_invalid), found.table.set_index(pd.Index(rows))
+    for c in ('cluster', 'similarity', 'rank', 'kept', 'reason', 'duplicate_similarity'): table.loc[rows, c] = inner[c]
+    table.loc[rows, 'duplicate_of'] = np.where(inner['duplicate_of'] >= 0, rows[inner['duplicate_of']], -1)
+    return Selection(table.astype(COLUMNS), config, found.stats, found.evidence)
+
+# %% ../nbs/05_pruning.ipynb #2b76bebe
+def size_left(
+    target: float | int, # as for `deduplicate`
+    lengths: np.ndarray, # (n,) of all rows
+    on_invalid: str, # as for `deduplicate`
+) -> int: # how many of the valid rows shall stay
+    "The target for the rows that are compared: rows that are kept because they cannot be compared count too."
+    m, n_invalid = target_size(target, len(lengths)), int((~(lengths > 0)).sum())
+    left = m - n_invalid if on_invalid == 'keep' else m
+    if not 1 <= left <= len(lengths) - n_invalid: raise UserError(f'target {m} cannot be reached: {n_invalid} of {len(lengths)} rows cannot be compared, and on_invalid is {on_invalid!r}. Give a number from {m - left + 1} to {len(lengths) - n_invalid + m - left}.')
+    return left
+
+# %% ../nbs/05_pruning.ipynb #f642979b
+def select(
+    evidence: Evidence, # what was found
+    names: np.ndarray | None, # (n,) ids
+    config: dict[str, Any], # with eps or target
+) -> Selection:
+    "Decide, and put a selection together."
+    plan, rule = evidence.plan, config['rule']
+    place = places(plan.groups, np.argsort(plan.place))[1]
+    if config['target'] is None: (stays, of, s), eps = evidence.decide(1 - config['eps']), config['eps']
+    else:
+        m = size_left(config['target'], evidence.lengths, config['on_invalid'])
+        if rule == 'semdedup':
+            stays, eps = most_duplicated(evidence, place, m)
+            of, s = np.full(len(stays), -1), np.full(len(stays), np.nan)
+            of[evidence.later], s[evidence.later] = evidence.earlier, evidence.similarity
+        else: stays, of, s, eps = cover_to_size(evidence, m)
+    gone = ~stays
+    words = {True: f'near-duplicate of an image that {"stays" if rule == "cover" else "stands before it"}', False: 'no near-duplicate stands before it' if rule == 'semdedup' else 'no near-duplicate that stays stands before it'}
+    found = make_selection(plan.groups, place, stays, words, gone, {**config, 'eps': float(eps)}, np.where(gone, of, -1), np.where(gone, s, np.nan))
+    found.evidence, found.stats = evidence, {}
+    return with_invalid(found, evidence.lengths, names, config['on_invalid'], found.config)
+
+# %% ../nbs/05_pruning.ipynb #1ef65f6a
+def known(
+    self: Selection,
+) -> Evidence:
+    "What this selection was decided from; raises `UserError` where it does not have it with it."
+    if self.evidence is None: raise UserError('This selection has no similarities of pairs: `prune` makes none, files do not hold them, and rows without direction have none. Call deduplicate.')
+    return self.evidence
+
+def again(
+    self: Selection,
+    **changes: Any, # of the configuration
+) -> Selection:
+    "Decide anew from the same evidence."
+    config = {k: c for k, c in {**self.config, **changes}.items() if k != 'clusters'}
+    e, names = known(self), self.table['id'].to_numpy()
+    try: found = select(e, names, config)
+    except BelowFloor: # compare again, further down
+        size, p = None if config['target'] is None else size_left(config['target'], e.lengths, config['on_invalid']), e.plan
+        evidence = compare(p.v, p.groups, np.argsort(p.place), e.rule, config['eps'], size, p.probes, p.exact, p.memory, None, e.device, p.client, config['seed'])
+        evidence.lengths = e.lengths
+        found = select(evidence, names, config)
+    found.stats = {k: s for k, s in self.stats.items() if k != 'recall'}
+    return found
+
+# %% ../nbs/05_pruning.ipynb #ce76e50b
+def rethreshold(
+    self: Selection, # made by `deduplicate`
+    eps: float, # another one
+) -> Selection: # what `deduplicate` with this eps gives
+    "The same for another eps, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
+    return again(self, eps=float(check_range('eps', eps, 0, 2)), target=None)
+
+def resize(
+    self: Selection, # made by `deduplicate`
+    target: float | int, # keep this many items, or this fraction
+) -> Selection: # what `deduplicate` with this target and the same clusters gives
+    "The same for another number of items, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
+    return again(self, eps=None, target=target)
+
+Selection.rethreshold, Selection.resize = rethreshold, resize
+
+# %% ../nbs/05_pruning.ipynb #5c1c4fc5
+def check_groups(
+    groups: Clusters, # the user's own
+    v: Vectors, # what they shall be clusters of
+) -> None:
+    "Raise `UserError` for clusters of something else."
+    labels, centroids = groups.labels[v.valid] if len(groups) == len(v) else groups.labels, groups.centroids
+    if len(groups) != len(v): raise UserError(f'groups hold {len(groups)} items, but there are {len(v)} embeddings. Cluster the same embeddings.')
+    if len(labels) == 0: return
+    if labels.dtype.kind not in 'iu' or labels.min() < 0 or labels.max() >= len(centroids): raise UserError(f'groups: labels go from {labels.min()} to {labels.max()} (type {labels.dtype}), but there are {len(centroids)} centroids: they must be whole numbers from 0 to {len(centroids) - 1}.')
+    if centroids.ndim != 2 or centroids.shape[1] != v.shape[1]: raise UserError(f'groups: centroids have shape {centroids.shape}, but the embeddings have {v.shape[1]} numbers a row. Cluster the same embeddings.')
+    if not np.isfinite(centroids).all(): raise UserError('groups: centroids hold NaN or infinity. Give finite ones, for empty clusters too.')
+
+def check_ids(
+    ids: Any, # (n,) names, or None
+    n: int, # items
+) -> np.ndarray | None: # (n,) str
+    "Raise `UserError` unless there is one name an item, each once."
+    if ids is None: return None
+    ids = np.asarray(ids).astype(str)
+    if ids.shape != (n,): raise UserError(f'ids have shape {ids.shape} for {n} items; expected one name an item.')
+    names, count = np.unique(ids, return_counts=True)
+    if (count > 1).any(): raise UserError(f'ids: {int((count > 1).sum())} names are there more than once, such as {str(names[count > 1][0])!r} ({int(count.max())} times at most). Give each item its own.')
+    return ids
 
 # %% ../nbs/05_pruning.ipynb #ff547448
 def deduplicate(
@@ -596,275 +867,106 @@ def deduplicate(
     if recall: found.stats['recall'] = measure_recall(evidence.plan, 1 - found.config['eps'], check_range('recall', recall, 1, whole=True), seed)
     return found
 
-def check_groups(
-    groups: Clusters, # the user's own
-    v: Vectors, # what they shall be clusters of
-) -> None:
-    "Raise `UserError` for clusters of something else."
-    labels, centroids = groups.labels[v.valid] if len(groups) == len(v) else groups.labels, groups.centroids
-    if len(groups) != len(v): raise UserError(f'groups hold {len(groups)} items, but there are {len(v)} embeddings. Cluster the same embeddings.')
-    if len(labels) == 0: return
-    if labels.dtype.kind not in 'iu' or labels.min() < 0 or labels.max() >= len(centroids): raise UserError(f'groups: labels go from {labels.min()} to {labels.max()} (type {labels.dtype}), but there are {len(centroids)} centroids: they must be whole numbers from 0 to {len(centroids) - 1}.')
-    if centroids.ndim != 2 or centroids.shape[1] != v.shape[1]: raise UserError(f'groups: centroids have shape {centroids.shape}, but the embeddings have {v.shape[1]} numbers a row.')
-    if not np.isfinite(centroids).all(): raise UserError('groups: centroids hold NaN or infinity. Give finite ones, for empty clusters too.')
-
-def check_ids(
-    ids: Any, # (n,) names, or None
-    n: int, # items
-) -> np.ndarray | None: # (n,) str
-    "Raise `UserError` unless there is one name an item, each once."
-    if ids is None: return None
-    ids = np.asarray(ids).astype(str)
-    if ids.shape != (n,): raise UserError(f'ids have shape {ids.shape} for {n} items; expected one name an item.')
-    names, count = np.unique(ids, return_counts=True)
-    if (count > 1).any(): raise UserError(f'ids: {int((count > 1).sum())} names are there more than once, such as {str(names[count > 1][0])!r} ({int(count.max())} times at most). Give each item its own.')
-    return ids
-
-def cluster_for(
-    v: Vectors, # checked, all rows valid
-    n_clusters: int | None, probes: int, size: int | None, # as for `deduplicate`; how many shall stay
-    seed: int, device: str, client: Any, saved: Checkpoint | None, # as for `deduplicate`
-) -> Clusters:
-    "Clusters to find duplicates in: as many as are cheapest, from growing samples where there are many rows."
-    k = check_n_clusters(n_clusters, len(v)) if n_clusters is not None else min(default_n_clusters(len(v), probes), size or len(v))
-    name = f'clusters-{digest(v.data, k, seed, 1)}'
-    known = saved.read(name) if saved else None
-    if known: return Clusters(known[0], known[1], known[2], json.loads(str(known[3])))
-    many = len(v) > 20_000 # then three passes over everything are enough: more of them find no more duplicates
-    groups = kmeans(v, k, seed=seed, device=device, client=client, progressive=True if many else None, max_iter=3 if many else 100)
-    if saved: saved.save(name, [groups.labels, groups.centroids, groups.similarity, np.array(json.dumps(groups.config))])
-    return groups
-
-def size_left(
-    target: float | int, # as for `deduplicate`
-    lengths: np.ndarray, # (n,) of all rows
-    on_invalid: str, # as for `deduplicate`
-) -> int: # how many of the valid rows shall stay
-    "The target for the rows that are compared: rows that are kept because they cannot be compared count too."
-    m, n_invalid = target_size(target, len(lengths)), int((~(lengths > 0)).sum())
-    left = m - n_invalid if on_invalid == 'keep' else m
-    if not 1 <= left <= len(lengths) - n_invalid: raise UserError(f'target {m} cannot be reached: {n_invalid} of {len(lengths)} rows cannot be compared, and on_invalid is {on_invalid!r}.')
-    return left
-
-def compare(
-    v: Vectors, groups: Clusters, order: np.ndarray, rule: str, eps: float | None, size: int | None, probes: int, exact: bool,
-    memory: int, saved: Checkpoint | None, device: str, client: Any, seed: int, # as for `deduplicate`; `order`: all items, the best claim first
-) -> Evidence:
-    "Find what the rule needs to know, for this eps or size and, as far as memory allows, for others."
-    place = np.empty(len(v), np.int64); place[order] = np.arange(len(v))
-    plan = Plan(v, groups, place, probes, exact, -1., memory, client)
-    plan, same = without_twins(plan)
-    most = plan.most
-    if rule == 'semdedup':
-        if exact and size is None: plan = replace(plan, threshold=1 - eps)
-        return with_best_of_twins(Evidence(plan, rule, plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same))
-    threshold = 1 - eps if size is None else guess_threshold(plan, size, most, device, seed)
-    while True:
-        floor = threshold if exact else choose_floor(plan, threshold, min(most // 2, 2_000_000))
-        plan = replace(plan, threshold=floor)
-        pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
-        if pairs is None and floor < threshold: # the estimate was too low
-            plan = replace(plan, threshold=(floor := threshold))
-            pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
-        if pairs is None:
-            parts_at = lambda eps: cover_in_parts(replace(plan, threshold=1 - eps), 1 - eps, most, device, saved, same)
-            if size is not None: threshold = 1 - find_eps(lambda eps: int(parts_at(eps)[0].sum()), size, first=[.6 * (1 - threshold), 1 - threshold])[0]
-            stays, of, s = parts_at(1 - threshold)
-            if size is not None: stays, of, s = fill_up(stays, of, s, place, size)
-            return Decided(plan, rule, threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same, size=size)
-        evidence = Evidence(plan, rule, floor, *pairs, same)
-        if size is None: return evidence
-        try: cover_to_size(evidence, size)
-        except BelowFloor: threshold = max(-1., 1 - 1.5 * (1 - threshold)); continue # pairs are needed further down
-        return evidence
-
-@dataclass
-class Decided(Evidence):
-    "What `cover_in_parts` found: the decision for one threshold, without the pairs that others would need."
-    size: int | None = None # the target that it was made for
-    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if abs(threshold - self.floor) > SLACK: raise BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
-        n = len(self.plan.v)
-        stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
-        stays[self.later], of[self.later], s[self.later] = False, self.earlier, self.similarity
-        return stays, of, s
-
-def without_twins(
-    plan: Plan,
-) -> tuple[Plan, tuple[np.ndarray, np.ndarray]]: # the plan without twins, and the twins with the first of each
-    "Leave out what equals an earlier row of its cluster."
-    twin, first = twins(plan)
-    if len(twin) == 0: return plan, (twin, first)
-    use = np.ones(len(plan.v), bool); use[twin] = False
-    return replace(plan, use=use), (twin, first)
-
-def with_best_of_twins(
-    evidence: Evidence, # of rule semdedup
-) -> Evidence:
-    "Twins belong to the first of them, or to what stands before it and is as similar."
-    (twin, first), n = evidence.twins, len(evidence.plan.v)
-    of, s = np.full(n, -1), np.full(n, -2.)
-    of[evidence.later], s[evidence.later] = evidence.earlier, evidence.similarity
-    of[twin] = np.where(s[first] >= 1 - SLACK, of[first], first)
-    return replace(evidence, later=np.r_[evidence.later, twin], earlier=np.r_[evidence.earlier, of[twin]], similarity=np.r_[evidence.similarity, np.ones(len(twin))], twins=(twin[:0], first[:0]))
-
-def guess_threshold(
-    plan: Plan, # who is compared with whom
-    size: int, # how many items shall stay
-    most: int, # pairs in memory
-    device: str, # cpu, cuda or mps
-    seed: int, # which clusters
-) -> float: # a threshold below the one that will be found, probably
-    "Search on a tenth of the clusters, as the paper does, to see how far down pairs are needed."
-    k, inside = len(plan.members), replace(plan, probes=1, exact=False)
-    some = np.sort(np.random.default_rng(seed).choice(k, max(1, k // 10), replace=False))
-    items = np.concatenate([plan.members[c] for c in some])
-    m = max(len(some), round(len(items) * size / len(plan.v)))
-    for eps in (.05, .1, .2, .3, .5, 1.):
-        found = collect(inside, 'pairs', 1 - eps, most, some, device=device, desc='searching on a tenth')
-        if found is None: return 1 - eps
-        later, earlier, s = found
-        stays = lambda e: len(items) - len(plan.v) + int(greedy_cover(later[s >= 1 - e - SLACK], earlier[s >= 1 - e - SLACK], len(plan.v)).sum())
-        if stays(eps) <= m:
-            return max(-1., 1 - 1.25 * find_eps(stays, m, found[2])[0] - .01) # pairs grow fast with eps: a little further down, not much
-    return -1.
-
-# %% ../nbs/05_pruning.ipynb #793d759d
-def select(
-    evidence: Evidence, # what was found
-    names: np.ndarray | None, # (n,) ids
-    config: dict[str, Any], # with eps or target
-) -> Selection:
-    "Decide, and put a selection together."
-    plan, rule = evidence.plan, config['rule']
-    place = places(plan.groups, np.argsort(plan.place))[1]
-    if config['target'] is None: (stays, of, s), eps = evidence.decide(1 - config['eps']), config['eps']
-    else:
-        m = size_left(config['target'], evidence.lengths, config['on_invalid'])
-        if rule == 'semdedup':
-            stays, eps = most_duplicated(evidence, place, m)
-            of, s = np.full(len(stays), -1), np.full(len(stays), np.nan)
-            of[evidence.later], s[evidence.later] = evidence.earlier, evidence.similarity
-        else: stays, of, s, eps = cover_to_size(evidence, m)
-    gone = ~stays
-    words = {True: f'near-duplicate of an image that {"stays" if rule == "cover" else "stands before it"}', False: 'no near-duplicate stands before it' if rule == 'semdedup' else 'no near-duplicate that stays stands before it'}
-    found = make_selection(plan.groups, place, stays, words, gone, {**config, 'eps': float(eps)}, np.where(gone, of, -1), np.where(gone, s, np.nan))
-    found.evidence, found.stats = evidence, {}
-    return with_invalid(found, evidence.lengths, names, config['on_invalid'], found.config)
-
-def blank_table(
-    lengths: np.ndarray, # (n,) of all rows
-    names: np.ndarray | None, # (n,) ids
-    on_invalid: str, # keep or drop
-) -> pd.DataFrame: # a row an item, as if none could be compared
-    "The table before anything is known but which rows have no direction."
-    n = len(lengths)
-    why, verdict = ('NaN or infinity in its embedding', 'its embedding is zero, without direction'), 'dropped' if on_invalid == 'drop' else 'kept, not compared'
-    return pd.DataFrame({'index': np.arange(n), 'id': np.arange(n).astype(str) if names is None else names, 'cluster': -1, 'similarity': np.nan, 'rank': -1, 'kept': on_invalid != 'drop',
-                         'reason': np.where(np.isnan(lengths), *(f'{w}: {verdict}' for w in why)), 'duplicate_of': -1, 'duplicate_similarity': np.nan}).astype(COLUMNS)
-
-def with_invalid(
-    found: Selection | None, # of the valid rows; None if there are none
-    lengths: np.ndarray, # (n,) of all rows
-    names: np.ndarray | None, # (n,) ids
-    on_invalid: str, # keep or drop
-    config: dict[str, Any], # of the selection
-) -> Selection:
-    "Put back the rows that could not be compared, with the reason."
-    rows = np.flatnonzero(lengths > 0)
-    if len(rows) == 0: return Selection(blank_table(lengths, names, on_invalid), config)
-    if len(rows) == len(lengths):
-        if names is not None: found.table['id'] = names.astype(object)
-        return found
-    table, inner = blank_table(lengths, names, on_invalid), found.table.set_index(pd.Index(rows))
-    for c in ('cluster', 'similarity', 'rank', 'kept', 'reason', 'duplicate_similarity'): table.loc[rows, c] = inner[c]
-    table.loc[rows, 'duplicate_of'] = np.where(inner['duplicate_of'] >= 0, rows[inner['duplicate_of']], -1)
-    return Selection(table.astype(COLUMNS), config, found.stats, found.evidence)
-
-def known(
-    self: Selection,
-) -> Evidence:
-    "What this selection was decided from; raises `UserError` where it does not have it with it."
-    if self.evidence is None: raise UserError('This selection has no similarities of pairs: `prune` makes none, files do not hold them, and rows without direction have none. Call deduplicate.')
-    return self.evidence
-
-def rethreshold(
-    self: Selection, # made by `deduplicate`
-    eps: float, # another one
-) -> Selection: # what `deduplicate` with this eps gives
-    "The same for another eps, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
-    return again(self, eps=float(check_range('eps', eps, 0, 2)), target=None)
-
-def resize(
-    self: Selection, # made by `deduplicate`
-    target: float | int, # keep this many items, or this fraction
-) -> Selection: # what `deduplicate` with this target and the same clusters gives
-    "The same for another number of items, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
-    return again(self, eps=None, target=target)
-
-def again(
-    self: Selection,
-    **changes: Any, # of the configuration
-) -> Selection:
-    "Decide anew from the same evidence."
-    config = {k: c for k, c in {**self.config, **changes}.items() if k != 'clusters'}
-    e, names = known(self), self.table['id'].to_numpy()
-    try: found = select(e, names, config)
-    except BelowFloor: # compare again, further down
-        size, p = None if config['target'] is None else size_left(config['target'], e.lengths, config['on_invalid']), e.plan
-        evidence = compare(p.v, p.groups, np.argsort(p.place), e.rule, config['eps'], size, p.probes, p.exact, p.memory, None, e.device, p.client, config['seed'])
-        evidence.lengths = e.lengths
-        found = select(evidence, names, config)
-    found.stats = {k: s for k, s in self.stats.items() if k != 'recall'}
-    return found
-
-Selection.rethreshold, Selection.resize = rethreshold, resize
-
 # %% ../nbs/05_pruning.ipynb #ee821d3e
+def check_new(
+    selection: Selection, # that is to grow
+    x_new: Any, # (m, d) embeddings: anything that `open_vectors` takes
+) -> Vectors: # checked
+    "Open new embeddings; raises `UserError` where they do not fit those that are there, or nothing can be added."
+    old, cfg = known(selection), selection.config
+    if cfg['rule'] != 'cover': raise UserError("add needs rule='cover': with 'semdedup' even items that went speak against new ones. Call deduplicate with all data.")
+    new = open_vectors(x_new).check()
+    if new.shape[1] != old.plan.v.shape[1]: raise UserError(f'The new embeddings have {new.shape[1]} numbers a row, the old ones {old.plan.v.shape[1]}; they must agree. Make them with the same encoder.')
+    if new.dtype != old.plan.v.dtype: raise UserError(f'The new embeddings hold {new.dtype}, the old ones {old.plan.v.dtype}; they must agree. Convert the new ones.')
+    if cfg['on_invalid'] == 'error': new.require_valid('new embeddings')
+    return new
+
+def decide_new(
+    plan: Plan, # of the old items
+    kept: np.ndarray, # (k,) those that stay, in keep order
+    fresh: Vectors, # (m, d) the new ones
+    groups: Clusters, # of both, one after the other
+    threshold: float, # duplicates have at least this similarity
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # of the new ones: (m,) bool stays, (m,) duplicate of, counted in both, and (m,) similarity
+    "Decide for new items, with those that are kept before them."
+    both = join(plan.v.subset(kept), fresh)
+    plan = replace(plan, v=both, groups=groups, place=np.arange(len(both)), threshold=threshold, use=None)
+    pairs = collect(plan, 'pairs', threshold, plan.most, only=np.arange(len(both)) >= len(kept))
+    if pairs is None: stays, of, s = cover_in_parts(plan, threshold, plan.most)
+    else:
+        stays = greedy_cover(*pairs[:2], len(both))
+        of, s = covered_by(*pairs, stays, plan.place)
+    return stays[len(kept):], of[len(kept):], s[len(kept):]
+
+# %% ../nbs/05_pruning.ipynb #1989cf75
+class Grown(Evidence):
+    "What is known after `add`: enough to add more."
+    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        raise UserError('Items were added one part after the other, so there is no other eps or size to choose. Call deduplicate with all data.')
+
 def add(
     self: Selection, # made by `deduplicate` with rule cover
     x_new: Any, # (m, d) embeddings of the new items: anything that `open_vectors` takes
     ids: Any = None, # (m,) names of the new items; the positions that follow if not given
 ) -> Selection: # of all items, the old ones first, with the decisions that they had
     "Decide for new items against those that are kept."
-    old, cfg, n_old = known(self), self.config, len(self)
-    if cfg['rule'] != 'cover': raise UserError("add needs rule='cover': with 'semdedup' even items that went speak against new ones. Call deduplicate with all data.")
-    new = open_vectors(x_new).check()
-    if new.shape[1] != old.plan.v.shape[1]: raise UserError(f'The new embeddings have {new.shape[1]} numbers a row, the old ones {old.plan.v.shape[1]}; they must agree.')
-    if new.dtype != old.plan.v.dtype: raise UserError(f'The new embeddings hold {new.dtype}, the old ones {old.plan.v.dtype}; they must agree.')
-    if cfg['on_invalid'] == 'error': new.require_valid('new embeddings')
+    new, old, cfg, n_old = check_new(self, x_new), known(self), self.config, len(self)
     names = np.r_[self.table['id'], np.arange(n_old, n_old + len(new)).astype(str) if (given := new.ids if ids is None else ids) is None else check_ids(given, len(new))]
-    fresh = new.subset(np.flatnonzero(new.valid))
-    kept = np.flatnonzero(self.table['kept'].to_numpy()[old.rows])
-    kept = kept[np.argsort(old.plan.place[kept])]
+    valid = np.flatnonzero(new.valid)
+    fresh, where = new.subset(valid), n_old + valid
     home, similarity = nearest_clusters(fresh, old.plan.centroids) if len(fresh) else (np.empty((0, 1), np.int32), np.empty((0, 1), np.float32))
     with_new = lambda which: Clusters(np.r_[old.plan.groups.labels[which], home[:, 0]], old.plan.groups.centroids, np.r_[old.plan.groups.similarity[which], similarity[:, 0]], old.plan.groups.config)
-    both, m, threshold, most = join(old.plan.v.subset(kept), fresh), len(kept), 1 - cfg['eps'], old.plan.most
-    plan = replace(old.plan, v=both, groups=with_new(kept), place=np.arange(len(both)), threshold=threshold, use=None)
-    pairs = collect(plan, 'pairs', threshold, most, only=np.arange(len(both)) >= m)
-    if pairs is None: stays, of, s = cover_in_parts(plan, threshold, most)
-    else:
-        stays = greedy_cover(*pairs[:2], len(both))
-        of, s = covered_by(*pairs, stays, plan.place)
-    stays, of, s = stays[m:], of[m:], s[m:]
-    everything = with_new(slice(None))
-    rank = places(everything, np.argsort(np.r_[old.plan.place, np.arange(len(old.plan.place), len(everything))]))[1]
-    lengths, at = np.r_[old.lengths, new.lengths], np.r_[old.rows[kept], n_old + np.flatnonzero(new.valid)]
+    kept = np.flatnonzero(self.table['kept'].to_numpy()[old.rows])
+    kept = kept[np.argsort(old.plan.place[kept])]
+    stays, of, s = decide_new(old.plan, kept, fresh, with_new(kept), 1 - cfg['eps'])
+    groups, place = with_new(slice(None)), np.r_[old.plan.place, len(old.plan.place) + np.arange(len(fresh))]
+    rank = places(groups, np.argsort(place))[1][len(old.plan.place):]
+    lengths, at = np.r_[old.lengths, new.lengths], np.r_[old.rows[kept], where]
     table = pd.concat([self.table, blank_table(lengths, names, cfg['on_invalid']).iloc[n_old:]], ignore_index=True)
-    where = n_old + np.flatnonzero(new.valid)
-    for c, value in dict(cluster=home[:, 0], similarity=similarity[:, 0], rank=rank[len(old.plan.place):], kept=stays, duplicate_of=np.where(of >= 0, at[of], -1), duplicate_similarity=s.astype(np.float32),
+    for c, value in dict(cluster=home[:, 0], similarity=similarity[:, 0], rank=rank, kept=stays, duplicate_of=np.where(of >= 0, at[of], -1), duplicate_similarity=s.astype(np.float32),
                          reason=np.where(stays, 'no near-duplicate that stays stands before it', 'near-duplicate of an image that stays').astype(object)).items(): table.loc[where, c] = value
     check_ids(table['id'], len(table))
-    plan = replace(old.plan, v=join(old.plan.v, fresh), groups=everything, place=np.r_[old.plan.place, np.arange(len(old.plan.place), len(everything))], use=None)
     none = np.empty(0, np.int32)
-    return Selection(table.astype(COLUMNS), {**cfg, 'added': [*cfg.get('added', []), new.data]}, {}, Grown(plan, 'cover', 2., none, none, np.empty(0), lengths=lengths))
-
-class Grown(Evidence):
-    "What is known after `add`: enough to add more."
-    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        raise UserError('Items were added one part after the other, so there is no other eps or size to choose. Call deduplicate with all data.')
+    grown = Grown(replace(old.plan, v=join(old.plan.v, fresh), groups=groups, place=place, use=None), 'cover', 2., none, none, np.empty(0), lengths=lengths)
+    return Selection(table.astype(COLUMNS), {**cfg, 'added': [*cfg.get('added', []), new.data]}, {}, grown)
 
 Selection.add = add
+
+# %% ../nbs/05_pruning.ipynb #5e44afd8
+def rows_of(
+    self: Selection,
+    dataset: Any, # a data set with a length, and files of its own in `samples` if it has them
+) -> list[int]: # positions in the data set
+    "Where the kept items are in a data set: by file name where it knows them, else by position."
+    return positions_in(dataset, self.table['id'].to_numpy(), self.keep)
+
+def subset(
+    self: Selection,
+    dataset: Any, # a torch data set, with the same files or the same order; or one of Hugging Face
+) -> Any: # a torch.utils.data.Subset; or what select gives
+    "The kept items of a data set."
+    if hasattr(dataset, 'select') and hasattr(dataset, 'features'): return self.select(dataset)
+    from torch.utils.data import Subset
+    return Subset(dataset, self.rows_of(dataset))
+
+def sampler(
+    self: Selection,
+    dataset: Any, # a torch data set, with the same files or the same order
+    seed: int = 0, # of the order, another one in each epoch
+) -> Any: # a torch.utils.data.SubsetRandomSampler
+    "Draws the kept items of a torch data set in random order: for `DataLoader(dataset, sampler=…)`."
+    import torch
+    return torch.utils.data.SubsetRandomSampler(self.rows_of(dataset), torch.Generator().manual_seed(check_seed(seed)))
+
+def select_rows(
+    self: Selection,
+    dataset: Any, # a Hugging Face data set in the same order
+) -> Any: # the same kind of data set
+    "The kept items of a Hugging Face data set."
+    if not hasattr(dataset, 'select'): raise UserError(f'{type(dataset).__name__} has no select: it is no Hugging Face data set. For torch data sets there is subset.')
+    return dataset.select(self.rows_of(dataset))
+
+Selection.rows_of, Selection.subset, Selection.sampler, Selection.select = rows_of, subset, sampler, select_rows
 
 # %% ../nbs/05_pruning.ipynb #1cb5b618
 FORMAT = 1 # of the manifest: raised when a column changes its meaning
@@ -888,6 +990,9 @@ def to_parquet(
     "Write the table and the configuration as Parquet."
     return write_manifest(self.table, dict(config=self.config, stats=self.stats), path)
 
+Selection.to_parquet = to_parquet
+
+# %% ../nbs/05_pruning.ipynb #58556b13
 def from_parquet(
     path: str | Path, # a file that `to_parquet` wrote
 ) -> Selection:
@@ -907,5 +1012,4 @@ def from_parquet(
     if not isinstance(meta.get('config'), dict): raise UserError(f'{path} does not say how it was made. Make it again.')
     return Selection(table, meta['config'], meta.get('stats') or {})
 
-Selection.to_parquet = to_parquet
 Selection.from_parquet = staticmethod(from_parquet)

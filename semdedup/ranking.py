@@ -23,6 +23,7 @@ class Ranking:
     def __len__(self) -> int: return len(self.scores)
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray: return np.array(self.scores, dtype=dtype)
 
+# %% ../nbs/03_ranking.ipynb #151d177f
 def random_scores(
     groups: Clusters, # clustered items
     seed: int = 0, # which order
@@ -39,6 +40,7 @@ def cossim_scores(
 
 RANK_TYPES = {'random': random_scores, 'cossim': cossim_scores}
 
+# %% ../nbs/03_ranking.ipynb #35f25fb6
 def rank(
     groups: Clusters, # what `kmeans` returned
     rank_type: str = 'cossim', # random or cossim
