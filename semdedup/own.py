@@ -29,11 +29,11 @@ __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALL
            'FACTS', 'HOW', 'TEMPORARY', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
            'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
            'round_down', 'suggest_from', 'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified',
-           'Verified', 'TooFar', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'Found',
-           'search_in', 'settle', 'by_embedding', 'pick', 'decide', 'looks_closer', 'dedup', 'prune_photos',
+           'Verified', 'TooFar', 'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe',
+           'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'decide', 'looks_closer', 'dedup', 'prune_photos',
            'file_name', 'content_of', 'is_there', 'place_file', 'write_folder', 'write_contents', 'clear_folder',
-           'Leaks', 'common_classes', 'first_of', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match',
-           'spread', 'leak_table', 'leaks']
+           'Leaks', 'common_classes', 'first_of', 'nearest_pairs', 'nearest_by_embedding', 'best_match',
+           'nearest_by_pictures', 'match', 'spread', 'leak_table', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'bytes'), 'sharpest': ('sharpness', 'pixels', 'bytes')} # keep order → columns, the highest first
@@ -338,6 +338,12 @@ class TooFar(UserError):
 LEAST = .05 # verified pairs below this similarity are no copies
 MANY = 50_000 # images up to which candidates are looked for in several views: beyond that it takes minutes
 
+def has_views(
+    scanned: Scanned, # some images
+) -> bool:
+    "Are the rows of an embedding those of `copies`, which `view_rows` makes of other views of a picture, too?"
+    return scanned.config['encoder']['encoder'] == 'copies'
+
 @dataclass
 class Search:
     "What is at hand before a threshold is chosen: the readable images in keep order, twins put aside."
@@ -348,6 +354,7 @@ class Search:
     twin: np.ndarray; first: np.ndarray # positions among the readable: images with the pixels of an earlier one, and the first of these
     pictures: Pictures # the readable images
     verify: bool # compare the pictures themselves?
+    views: bool # can candidates be looked for in several views?
     saved: Checkpoint | None # where findings are kept
     seed: int # of random pairs
     @cached_property
@@ -363,7 +370,7 @@ class Search:
         known = self.saved.read(name) if self.saved else None
         if known: later, earlier = known
         elif not self.verify: later, earlier = candidates(self.v.unit(self.alone), 1, 0, 2.)
-        else: later, earlier = candidates(self.v.unit(self.alone), pictures=self.pictures.squares[self.alone] if len(self.alone) <= MANY else None)
+        else: later, earlier = candidates(self.v.unit(self.alone), pictures=self.pictures.squares[self.alone] if self.views and len(self.alone) <= MANY else None)
         if self.saved and not known: self.saved.save(name, [later, earlier])
         i, j = self.alone[later], self.alone[earlier]
         return i, j, self.similarity(i, j, 'verifying')
@@ -484,7 +491,7 @@ def search_in(
     saved = Checkpoint(cache_dir()/'pairs'/digest(v.data, facts['pixels_digest'].to_numpy().tolist()), v.data) if cache else None
     groups = cluster_for(v, n_clusters, 1, None, seed, best_device(device), None, saved)
     order = keep_order(groups, photo_order(facts, keep), seed)
-    return Search(rows, v, groups, order, *same_as_earlier(facts['pixels_digest'].to_numpy(), order), Pictures(scanned.thumbnails, rows), verify, saved, seed)
+    return Search(rows, v, groups, order, *same_as_earlier(facts['pixels_digest'].to_numpy(), order), Pictures(scanned.thumbnails, rows), verify, has_views(scanned), saved, seed)
 
 # %% ../nbs/08a_own.ipynb #c98adad4
 def settle(
@@ -788,13 +795,20 @@ def first_of(
     return first.reindex(wanted).fillna(-1).to_numpy(np.int64)
 
 # %% ../nbs/08a_own.ipynb #f344aa2d
+def nearest_pairs(
+    x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
+    k: int, # so many for each test row
+) -> np.ndarray: # (m · k, 2) int64: test row, training row
+    "The nearest training rows of each test row."
+    parts = blocks(len(y), 256)
+    with Workers() as w: near = np.concatenate([at for at, _ in progress(w.map(nearest_rows, parts, y, x, min(k, len(x))), 'matching', len(parts), ' blocks')])
+    return np.stack([np.repeat(np.arange(len(y)), near.shape[1]), near.reshape(-1)], 1)
+
 def nearest_by_embedding(
     x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # test rows, training rows, similarity
     "The three nearest training rows of each test row, and how similar they are."
-    parts = blocks(len(y), 256)
-    with Workers() as w: near = np.concatenate([at for at, _ in progress(w.map(nearest_rows, parts, y, x, min(3, len(x))), 'matching', len(parts), ' blocks')])
-    i, j = np.repeat(np.arange(len(y)), near.shape[1]), near.reshape(-1)
+    i, j = nearest_pairs(x, y, 3).T
     both = join(*(open_vectors(m).check() for m in (x, y)))
     return i, j, np.concatenate([both.exact(len(x) + i[s], j[s]) for s in blocks(len(i), 128)])
 
@@ -821,7 +835,7 @@ def nearest_by_pictures(
     data = digest(*(s.table['pixels_digest'].tolist() for s in scanned), x, y)
     saved = Checkpoint(cache_dir()/'pairs'/data, data) if cache else None
     known = saved.read(f'candidates-{n_near}') if saved else None
-    pairs = known[0] if known else find_candidates(test.squares, x, n_near)
+    pairs = known[0] if known else find_candidates(test.squares, x, n_near) if has_views(scanned[0]) else nearest_pairs(x, y, n_near)
     if saved and not known: saved.save(f'candidates-{n_near}', [pairs])
     return *pairs.T, verified(pairs, test, train, saved), verified(chance, test, train, saved, 'random pairs')
 
