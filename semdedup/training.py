@@ -466,6 +466,7 @@ def evaluate(
     recipe = Recipe(model, epochs)
     check_range('seeds', seeds, 1, whole=True); check_name('regime', regime, REGIMES)
     single = isinstance(selections, Selection) or getattr(selections, 'ndim', 0) == 1
-    facts, runs = with_chance(images, [selections] if single else selections, seeds, regime)
+    several: Any = [selections] if single else selections
+    facts, runs = with_chance(images, several, seeds, regime)
     table = pd.concat([facts, train(images, runs, recipe, device)], axis=1)
     return Scores(table, beside_chance(table))
