@@ -20,7 +20,7 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'Model
            'Device', 'Seed', 'UsageError', 'stop_with', 'friendly', 'show_version', 'top', 'many', 'fraction',
            'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'overview',
            'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver',
-           'typed', 'dedup', 'leaks', 'prune', 'usage_sentence', 'main']
+           'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -45,6 +45,7 @@ def friendly(
             stop_with(2, f'{e.filename or "A file"} cannot be written: {MENDABLE[e.errno]}, and run the same command again.')
     return wrapped
 
+# %% ../nbs/09_cli.ipynb #72ce9b90
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   context_settings={'token_normalize_func': lambda name: name.replace('_', '-'), 'help_option_names': ['-h', '--help']},
                   help='Which images of a dataset can go, why each one can go, and what that costs in accuracy.\n\nFor images of your own: **semdedup dedup PATH**. Without any: **semdedup report**. Options are the same with _ and with -: **--n_clusters**, **--n-clusters**.')
@@ -292,6 +293,7 @@ def results_folder(
         if not isinstance(known, dict) or known.get('made by') != made_by: raise UserError(f'{out} holds other files, such as {sorted(there)[0]!r}. Choose another --out.')
     return out
 
+# %% ../nbs/09_cli.ipynb #0c40b337
 RESULTS = ('config.json', 'manifest.parquet', 'manifest.csv', 'leaks.parquet', 'leaks.csv', 'clean.txt', 'index.html') # what may lie in such a folder, beside images
 
 def begin_results(
@@ -306,6 +308,7 @@ def begin_results(
     for old in RESULTS[1:]: (out/old).unlink(missing_ok=True)
     with atomic_write(file) as tmp: tmp.write_text(json.dumps(plain, indent=1), encoding='utf-8')
 
+# %% ../nbs/09_cli.ipynb #b7045c5d
 WAYS = {'copy': 'copies', 'link': 'hard links', 'symlink': 'symbolic links'} # to fill a new folder
 
 def way_of(copy: bool, link: bool, symlink: bool) -> str | None: # one of `WAYS`
@@ -314,6 +317,7 @@ def way_of(copy: bool, link: bool, symlink: bool) -> str | None: # one of `WAYS`
     if len(asked) > 1: raise UserError(f'--{asked[0]} and --{asked[1]} are both given. Choose one.')
     return asked[0] if asked else None
 
+# %% ../nbs/09_cli.ipynb #60ae26e8
 def write_csv(table: Any, path: Path) -> None:
     "A table as CSV, atomically."
     with atomic_write(path) as tmp: table.to_csv(tmp, index=False)
@@ -326,6 +330,7 @@ def print_names(photos: Any, rows: Any) -> None:
     "One name a line, in the bytes that the file system has."
     for name in names_in(photos, rows): typer.echo(name.encode('utf-8', 'surrogateescape') if sys.stdout.isatty() is False else name.encode('utf-8', 'replace'))
 
+# %% ../nbs/09_cli.ipynb #4579dd52
 Source = Annotated[str, typer.Argument(metavar='PATH', help='A folder of images (nested, or a folder a class), an archive (.tar, .parquet, .npy, .npz), a Hugging Face data set on disk, or a part such as cifar10:train.', show_default=False)]
 ImageEncoder = Annotated[str, typer.Option('--encoder', help='copies finds the same picture, without weights; others see kinds of things: efficientnet-lite0, resnet50, clip, …')]
 OwnEps = Annotated[Optional[float], typer.Option('--eps', help='Copies have a similarity of at least 1 - eps. Suggested from the data, and shown, if it is not given.')]
@@ -343,6 +348,7 @@ EncoderPrecision = Annotated[str, typer.Option('--precision', help='float32, or 
 Device = Annotated[Optional[str], typer.Option(help='cuda, mps or cpu; the best there is if not given.')]
 Seed = Annotated[int, typer.Option(help='Seed of clusters and of whatever is drawn.')]
 
+# %% ../nbs/09_cli.ipynb #571b9da1
 def say(text: str) -> None:
     "A line about what is being done, on standard error."
     typer.echo(text, err=True)
@@ -359,6 +365,7 @@ def deliver(
     if list_: print_names(found.photos, found.keep)
     return say if list_ else typer.echo
 
+# %% ../nbs/09_cli.ipynb #236f6fa3
 def typed(
     ctx: typer.Context, # of a command
 ) -> str:
@@ -371,6 +378,17 @@ def typed(
         elif isinstance(value, bool): words.append((p.opts if value else p.secondary_opts)[0])
         else: words += [p.opts[0], str(value)]
     return shlex.join(['semdedup', ctx.info_name, *words])
+
+# %% ../nbs/09_cli.ipynb #8052bd1d
+def what_goes(
+    found: Any, # a `Found`
+) -> list[str]: # lines for the terminal
+    "How many images stay, and how many go for which reason."
+    t = found.table
+    gone, kinds = t['duplicate_of'].ge(0) & ~t['kept'], {'bytes': 'the same file', 'pixels': 'the same pixels', '': 'near-copies'}
+    reasons = ', '.join(f'{int((gone & (t["exact"] == k)).sum()):,} {w}' for k, w in kinds.items())
+    return [f'stay        {len(found.keep):,} of {len(found):,}',
+            f'go          {int(gone.sum()):,}: {reasons} (eps {found.config["eps"]:.4g}); {int((t["problem"] != "").sum()):,} cannot be read']
 
 @app.command()
 @friendly
@@ -410,15 +428,13 @@ def dedup(
     begin_results(out, 'dedup', found.config)
     tell = deliver(found, out, csv, how, list_)
     page = gallery.write_gallery(found, out/'index.html', typed(ctx))
-    t = found.table
-    gone, kinds = t['duplicate_of'].ge(0) & ~t['kept'], {'bytes': 'the same file', 'pixels': 'the same pixels', '': 'near-copies'}
     tell(f'images      {found.photos!r}')
-    tell(f'stay        {len(found.keep):,} of {len(found):,}')
-    tell(f'go          {int(gone.sum()):,}: ' + ', '.join(f'{int((gone & (t["exact"] == k)).sum()):,} {w}' for k, w in kinds.items()) + f' (eps {found.config["eps"]:.4g}); {int((t["problem"] != "").sum()):,} cannot be read')
+    for line in what_goes(found): tell(line)
     tell(f'manifest    {out/"manifest.parquet"}')
     tell(f'page        {page} ({age():.0f} s)')
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')
 
+# %% ../nbs/09_cli.ipynb #058b5116
 @app.command()
 @friendly
 def leaks(
@@ -462,6 +478,15 @@ def leaks(
     tell(f'manifest    {out/"leaks.parquet"}')
     tell(f'page        {page} ({age():.0f} s)')
 
+# %% ../nbs/09_cli.ipynb #55052bf9
+def hardest_hit(
+    found: Any, # a `Found` of labelled images
+) -> str: # a line for the terminal
+    "Of which class the fewest stay."
+    size, left = [found.table['label'][rows].loc[lambda y: y >= 0].value_counts() for rows in (slice(None), found.keep)]
+    rarest = left.reindex(size.index, fill_value=0).idxmin()
+    return f'classes     {len(size):,}; the fewest stay of {found.classes[rarest]!r}: {int(left.get(rarest, 0)):,} of {size[rarest]:,}'
+
 @app.command()
 @friendly
 def prune(
@@ -494,10 +519,7 @@ def prune(
     tell = deliver(found, out, csv, how, list_)
     tell(f'images      {found.photos!r}')
     tell(f'stay        {len(found.keep):,} of {len(found):,} ({found.config["name"]}, {n_clusters} clusters, {encoder}); {int((found.table["problem"] != "").sum()):,} cannot be read')
-    if found.photos.labels is not None:
-        size, left = [found.table['label'][rows].loc[lambda y: y >= 0].value_counts() for rows in (slice(None), found.keep)]
-        rarest = left.reindex(size.index, fill_value=0).idxmin()
-        tell(f'classes     {len(size):,}; the fewest stay of {found.classes[rarest]!r}: {int(left.get(rarest, 0)):,} of {size[rarest]:,}')
+    if found.photos.labels is not None: tell(hardest_hit(found))
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')
 

@@ -18,8 +18,8 @@ from .core import UserError, Workers, check_finite, check_name, check_range, dat
 
 # %% auto #0
 __all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'DATASETS', 'Split', 'Images', 'as_images', 'as_labels', 'as_index',
-           'from_arrays', 'read_npz', 'fmnist_mini', 'digits', 'patience', 'open_torchvision', 'all_of', 'last_fifth',
-           'torchvision_images', 'load_images', 'changed', 'with_copies', 'draw_aside', 'holdout']
+           'class_names', 'from_arrays', 'read_npz', 'fmnist_mini', 'digits', 'patience', 'open_torchvision', 'all_of',
+           'last_fifth', 'torchvision_images', 'load_images', 'changed', 'with_copies', 'draw_aside', 'holdout']
 
 # %% ../nbs/00_datasets.ipynb #3f751f62
 @dataclass
@@ -101,6 +101,23 @@ def as_index(
     if index.shape != (n,) or index.dtype.kind not in 'iu': raise UserError(f'{what} has shape {index.shape} and type {index.dtype} for {n} images; expected one whole number an image.')
     return index.astype(np.int64)
 
+# %% ../nbs/00_datasets.ipynb #2ecc7580
+def class_names(
+    train_labels: np.ndarray, # (n,) int64, from 0
+    test_labels: np.ndarray, # (m,) int64, from 0
+    classes: list[str] | None, # a name a class; '0', '1', … if not given
+    name: str, # how errors call the data set
+) -> list[str]: # a name a class
+    "The names of the classes; raises `UserError` where labels and names do not fit, or there is nothing to tell apart."
+    n_classes, n = int(max(train_labels.max(), test_labels.max())) + 1, len(train_labels)
+    if n_classes > max(1000, n): raise UserError(f'{name}: labels go up to {n_classes - 1} for {n} training images; expected the numbers of classes, from 0.')
+    classes = list(map(str, classes)) if classes is not None else [str(c) for c in range(n_classes)]
+    if len(classes) < n_classes: raise UserError(f'{name}: labels go up to {n_classes - 1}, but only {len(classes)} classes are named.')
+    if len(np.unique(train_labels)) < 2: raise UserError(f'{name}: all {n} training images are of class {classes[train_labels[0]]!r}; accuracy needs at least two classes.')
+    twice, count = Counter(classes).most_common(1)[0]
+    if count > 1: raise UserError(f'{name}: {count} classes have the name {twice!r}; names of classes must differ.')
+    return classes
+
 # %% ../nbs/00_datasets.ipynb #f1066376
 def from_arrays(
     train_images: np.ndarray, # anything `as_images` takes
@@ -118,13 +135,7 @@ def from_arrays(
     if train.shape[1:] != test.shape[1:]:
         raise UserError(f'{name}: training images are {train.shape[1:]} and test images {test.shape[1:]} (channels, height, width); they must agree.')
     y, y_test = as_labels(train_labels, len(train), f'{name}: training labels'), as_labels(test_labels, len(test), f'{name}: test labels')
-    n_classes = int(max(y.max(), y_test.max())) + 1
-    if n_classes > max(1000, len(y)): raise UserError(f'{name}: labels go up to {n_classes - 1} for {len(y)} training images; expected the numbers of classes, from 0.')
-    classes = list(map(str, classes)) if classes is not None else [str(c) for c in range(n_classes)]
-    if len(classes) < n_classes: raise UserError(f'{name}: labels go up to {n_classes - 1}, but only {len(classes)} classes are named.')
-    if len(np.unique(y)) < 2: raise UserError(f'{name}: all {len(y)} training images are of class {classes[y[0]]!r}; accuracy needs at least two classes.')
-    twice, count = Counter(classes).most_common(1)[0]
-    if count > 1: raise UserError(f'{name}: {count} classes have the name {twice!r}; names of classes must differ.')
+    classes = class_names(y, y_test, classes, name)
     idx = [as_index(i, len(x), f'{name}: {w}_index') for i, x, w in ((train_index, train, 'train'), (test_index, test, 'test'))]
     return Images(name, Split(train, y, idx[0]), Split(test, y_test, idx[1]), classes, source=source)
 

@@ -27,11 +27,13 @@ from .vectors import Vectors, as_similarity, join, open_vectors
 # %% auto #0
 __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALLEST', 'SPAN', 'TICKS', 'CHUNK', 'LEAST', 'MANY',
            'FACTS', 'HOW', 'TEMPORARY', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
-           'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'round_down',
-           'suggest_from', 'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified',
-           'TooFar', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'Found', 'search_in', 'dedup',
-           'decide', 'prune_photos', 'file_name', 'content_of', 'is_there', 'place_file', 'write_folder',
-           'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'leaks', 'spread', 'first_of', 'match']
+           'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
+           'round_down', 'suggest_from', 'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified',
+           'Verified', 'TooFar', 'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe',
+           'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'decide', 'looks_closer', 'dedup', 'prune_photos',
+           'file_name', 'content_of', 'is_there', 'place_file', 'write_folder', 'write_contents', 'clear_folder',
+           'Leaks', 'common_classes', 'first_of', 'nearest_pairs', 'nearest_by_embedding', 'best_match',
+           'nearest_by_pictures', 'match', 'spread', 'leak_table', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'bytes'), 'sharpest': ('sharpness', 'pixels', 'bytes')} # keep order → columns, the highest first
@@ -187,6 +189,12 @@ class Suggestion:
     odds: bool = False # are these probabilities, and not cosines?
     mixture: Mixture | None = field(default=None, repr=False) # what was fitted, if anything was
 
+def announced(
+    s: Suggestion, # of a threshold that nobody gave
+) -> str:
+    "What the user is told of it."
+    return f'eps={s.eps:g} is suggested: {s.why}. Another one: --eps'
+
 def round_down(
     eps: float, # a threshold
 ) -> float: # with two significant digits
@@ -330,6 +338,12 @@ class TooFar(UserError):
 LEAST = .05 # verified pairs below this similarity are no copies
 MANY = 50_000 # images up to which candidates are looked for in several views: beyond that it takes minutes
 
+def has_views(
+    scanned: Scanned, # some images
+) -> bool:
+    "Are the rows of an embedding those of `copies`, which `view_rows` makes of other views of a picture, too?"
+    return scanned.config['encoder']['encoder'] == 'copies'
+
 @dataclass
 class Search:
     "What is at hand before a threshold is chosen: the readable images in keep order, twins put aside."
@@ -340,6 +354,7 @@ class Search:
     twin: np.ndarray; first: np.ndarray # positions among the readable: images with the pixels of an earlier one, and the first of these
     pictures: Pictures # the readable images
     verify: bool # compare the pictures themselves?
+    views: bool # can candidates be looked for in several views?
     saved: Checkpoint | None # where findings are kept
     seed: int # of random pairs
     @cached_property
@@ -355,7 +370,7 @@ class Search:
         known = self.saved.read(name) if self.saved else None
         if known: later, earlier = known
         elif not self.verify: later, earlier = candidates(self.v.unit(self.alone), 1, 0, 2.)
-        else: later, earlier = candidates(self.v.unit(self.alone), pictures=self.pictures.squares[self.alone] if len(self.alone) <= MANY else None)
+        else: later, earlier = candidates(self.v.unit(self.alone), pictures=self.pictures.squares[self.alone] if self.views and len(self.alone) <= MANY else None)
         if self.saved and not known: self.saved.save(name, [later, earlier])
         i, j = self.alone[later], self.alone[earlier]
         return i, j, self.similarity(i, j, 'verifying')
@@ -476,9 +491,76 @@ def search_in(
     saved = Checkpoint(cache_dir()/'pairs'/digest(v.data, facts['pixels_digest'].to_numpy().tolist()), v.data) if cache else None
     groups = cluster_for(v, n_clusters, 1, None, seed, best_device(device), None, saved)
     order = keep_order(groups, photo_order(facts, keep), seed)
-    return Search(rows, v, groups, order, *same_as_earlier(facts['pixels_digest'].to_numpy(), order), Pictures(scanned.thumbnails, rows), verify, saved, seed)
+    return Search(rows, v, groups, order, *same_as_earlier(facts['pixels_digest'].to_numpy(), order), Pictures(scanned.thumbnails, rows), verify, has_views(scanned), saved, seed)
+
+# %% ../nbs/08a_own.ipynb #c98adad4
+def settle(
+    search: Search, # what is at hand
+    config: dict[str, Any], # what is asked: eps, target, or neither
+    n: int, # how many images there are
+    say: Callable[[str], None], # as for `dedup`
+) -> tuple[dict[str, Any], Suggestion | None]: # the same with an eps, or with a target that is a number; and what the data suggest, if that was looked for
+    "Choose a threshold if neither eps nor target is given, and make of a target a number of images that can be had."
+    is_open = config['eps'] is None and config['target'] is None
+    suggestion = search.suggest() if search.verify or is_open else None
+    if is_open:
+        config = {**config, 'eps': suggestion.eps, 'suggested': suggestion.why}
+        say(announced(suggestion))
+    if config['target'] is not None:
+        size, most = target_size(config['target'], n), len(search.rows)
+        if size > most: say(f'target {config["target"]}: only {most} images can be read; all of them stay.')
+        config = {**config, 'target': min(size, most)}
+    return config, suggestion
+
+# %% ../nbs/08a_own.ipynb #a6153612
+def by_embedding(
+    search: Search, # what is at hand
+    config: dict[str, Any], # from `settle`
+    lengths: np.ndarray, # (n,) of all embeddings, NaN for images that cannot be read
+    device: str | None, # as for `dedup`
+) -> Evidence:
+    "Evidence from the embeddings, as far down as the threshold or the target needs."
+    size = None if config['target'] is None else size_left(config['target'], lengths, 'drop')
+    evidence = compare(search.v, search.groups, search.order, config['rule'], config['eps'], size, 1, True, 10**9, None, best_device(device), None, config['seed'])
+    evidence.lengths = lengths
+    return evidence
+
+def pick(
+    search: Search, # what is at hand
+    config: dict[str, Any], # from `settle`
+    ids: np.ndarray, # (n,) names of all images
+    device: str | None, say: Callable[[str], None], # as for `dedup`
+) -> Selection:
+    "Decide who stays: by the pictures, and by the embeddings where more should go than there are copies."
+    lengths = np.full(len(ids), np.nan); lengths[search.rows] = search.v.lengths
+    if not search.verify: return select(by_embedding(search, config, lengths, device), ids, config)
+    try: return select(search.evidence(config['rule'], lengths), ids, config)
+    except TooFar:
+        if config['target'] is None: raise
+        say(f'target {config["target"]}: there are not so many copies; beyond them, what is most similar in the embeddings goes.')
+        return select(by_embedding(search, config, lengths, device), ids, {**config, 'verified': False})
+
+# %% ../nbs/08a_own.ipynb #8f339bf6
+def decide(
+    photos: Photos, scanned: Scanned, search: Search, # what there is
+    config: dict[str, Any], # what is asked
+    device: str | None, say: Callable[[str], None], # as for `dedup`
+) -> Found:
+    "Choose a threshold if none is given, decide, and describe."
+    config, suggestion = settle(search, config, len(photos), say)
+    found = pick(search, config, np.asarray(photos.ids), device, say)
+    exact = exact_copies(photos, scanned.table, search.rows[search.order], found.table['duplicate_of'].to_numpy(), search.saved)
+    stats = dict(images=len(photos), unreadable=len(photos) - len(search.rows))
+    return Found(describe(found.table, scanned.table, exact), found.config, stats, found.evidence, photos, scanned, suggestion)
 
 # %% ../nbs/08a_own.ipynb #560ddae2
+def looks_closer(
+    encoder: Any, # as for `dedup`
+    verify: bool | None, # what the user wants
+) -> bool:
+    "Are the pictures themselves compared? If nothing is said, where the encoder only nominates."
+    return name_of(encoder) == 'copies' if verify is None else verify
+
 def dedup(
     source: Any, # a folder, a list of paths, an archive, arrays, a data set: anything that `open_photos` takes
     eps: float | None = None, # copies have a similarity of at least 1 - eps; suggested from the data if neither eps nor target is given
@@ -504,45 +586,14 @@ def dedup(
     if eps is not None: check_range('eps', eps, 0, 2)
     photos = open_photos(source, labels=labels, column=column, label_column=label_column, split=split)
     if not isinstance(keep, str): keep = priorities(keep, len(photos))
-    name = name_of(encoder)
-    verify = name == 'copies' if verify is None else verify
+    verify = looks_closer(encoder, verify)
     scanned = scan(photos, encoder, cache=cache, device=device, weights=weights, precision=precision, sharp=isinstance(keep, str) and keep == 'sharpest')
-    found = decide(photos, scanned, search_in(scanned, keep, verify, n_clusters, seed, device, cache), dict(
-        name='semdedup' if rule == 'semdedup' else 'deduplicate', source=photos.source, data=photos.digest, encoder=name, verified=verify, rule=rule, eps=eps, target=target,
-        keep=keep if isinstance(keep, str) else digest(keep), seed=int(seed), on_invalid='drop'), device, say)
+    search = search_in(scanned, keep, verify, n_clusters, seed, device, cache)
+    asked = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', source=photos.source, data=photos.digest, encoder=name_of(encoder), verified=verify, rule=rule, eps=eps, target=target,
+                 keep=keep if isinstance(keep, str) else digest(keep), seed=int(seed), on_invalid='drop')
+    found = decide(photos, scanned, search, asked, device, say)
     if out is not None: found.to_parquet(Path(out)/'manifest.parquet')
     return found
-
-# %% ../nbs/08a_own.ipynb #f374bc69
-def decide(
-    photos: Photos, scanned: Scanned, search: Search, # what there is
-    config: dict[str, Any], # what is asked
-    device: str | None, say: Callable[[str], None], # as for `dedup`
-) -> Found:
-    "Choose a threshold if none is given, decide, and describe."
-    n, ids, suggestion = len(photos), np.asarray(photos.ids), None
-    lengths = np.full(n, np.nan); lengths[search.rows] = search.v.lengths
-    if search.verify or (config['eps'] is None and config['target'] is None): suggestion = search.suggest()
-    if config['eps'] is None and config['target'] is None:
-        config = {**config, 'eps': suggestion.eps, 'suggested': suggestion.why}
-        say(f'eps={suggestion.eps:g} is suggested: {suggestion.why}. Another one: --eps')
-    asked = target_size(config['target'], n) if config['target'] is not None else None
-    if asked is not None and asked > len(search.rows): asked = len(search.rows); say(f'target {config["target"]}: only {asked} images can be read; all of them stay.')
-    if asked is not None: config = {**config, 'target': asked}
-    def by_embedding() -> Evidence:
-        size = None if asked is None else size_left(asked, lengths, 'drop')
-        evidence = compare(search.v, search.groups, search.order, config['rule'], config['eps'], size, 1, True, 10**9, None, best_device(device), None, config['seed'])
-        evidence.lengths = lengths
-        return evidence
-    try: found = select(search.evidence(config['rule'], lengths) if search.verify else by_embedding(), ids, config)
-    except TooFar:
-        if asked is None: raise
-        say(f'target {asked}: there are not so many copies; beyond them, what is most similar in the embeddings goes.')
-        config = {**config, 'verified': False}
-        found = select(by_embedding(), ids, config)
-    found.stats = dict(images=n, unreadable=n - len(search.rows))
-    exact = exact_copies(photos, scanned.table, search.rows[search.order], found.table['duplicate_of'].to_numpy(), search.saved)
-    return Found(describe(found.table, scanned.table, exact), found.config, found.stats, found.evidence, photos, scanned, suggestion)
 
 # %% ../nbs/08a_own.ipynb #48cc29d8
 def prune_photos(
@@ -733,6 +784,100 @@ def common_classes(
         return own[y] if len(p.classes) else y
     return classes, labels(train), labels(test)
 
+# %% ../nbs/08a_own.ipynb #4d7bf421
+def first_of(
+    there: np.ndarray, # (n,) names
+    wanted: np.ndarray, # (m,) names
+) -> np.ndarray: # (m,) int64, -1 if it is not there
+    "The first position of each name in another list."
+    first = pd.Series(np.arange(len(there))[::-1], index=there[::-1])
+    first = first[~first.index.duplicated(keep='last')]
+    return first.reindex(wanted).fillna(-1).to_numpy(np.int64)
+
+# %% ../nbs/08a_own.ipynb #f344aa2d
+def nearest_pairs(
+    x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
+    k: int, # so many for each test row
+) -> np.ndarray: # (m · k, 2) int64: test row, training row
+    "The nearest training rows of each test row."
+    parts = blocks(len(y), 256)
+    with Workers() as w: near = np.concatenate([at for at, _ in progress(w.map(nearest_rows, parts, y, x, min(k, len(x))), 'matching', len(parts), ' blocks')])
+    return np.stack([np.repeat(np.arange(len(y)), near.shape[1]), near.reshape(-1)], 1)
+
+def nearest_by_embedding(
+    x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # test rows, training rows, similarity
+    "The three nearest training rows of each test row, and how similar they are."
+    i, j = nearest_pairs(x, y, 3).T
+    both = join(*(open_vectors(m).check() for m in (x, y)))
+    return i, j, np.concatenate([both.exact(len(x) + i[s], j[s]) for s in blocks(len(i), 128)])
+
+def best_match(
+    i: np.ndarray, j: np.ndarray, similarity: np.ndarray, # test rows, training rows, and how similar they are
+    n: int, # how many test rows there are
+) -> tuple[np.ndarray, np.ndarray]: # (n,) int64, -1 for none; and (n,) float64, NaN for none
+    "The most similar training row of each test row; of equals the earlier one."
+    best = first_best(i, similarity, j)
+    of, s = np.full(n, -1), np.full(n, np.nan)
+    of[i[best]], s[i[best]] = j[best], similarity[best]
+    return of, s
+
+# %% ../nbs/08a_own.ipynb #8a9cf8a7
+def nearest_by_pictures(
+    x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
+    scanned: Sequence[Scanned], rows: Sequence[np.ndarray], # of both, and which images the rows of x and y are
+    n_near: int, # so many training images are looked at for each test image
+    chance: np.ndarray, # (r, 2) int64 random pairs: test row, training row
+    cache: bool, # keep what was found and compared?
+) -> tuple[np.ndarray, ...]: # test rows, training rows, similarity; and that of the random pairs
+    "Training images that may be copies of each test image, and how similar they are, looked at themselves."
+    train, test = [Pictures(s.thumbnails, r) for s, r in zip(scanned, rows)]
+    data = digest(*(s.table['pixels_digest'].tolist() for s in scanned), x, y)
+    saved = Checkpoint(cache_dir()/'pairs'/data, data) if cache else None
+    known = saved.read(f'candidates-{n_near}') if saved else None
+    pairs = known[0] if known else find_candidates(test.squares, x, n_near) if has_views(scanned[0]) else nearest_pairs(x, y, n_near)
+    if saved and not known: saved.save(f'candidates-{n_near}', [pairs])
+    return *pairs.T, verified(pairs, test, train, saved), verified(chance, test, train, saved, 'random pairs')
+
+def match(
+    x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
+    rows: list[np.ndarray], # which images they are
+    scanned: Sequence[Scanned], # of both
+    verify: bool, n_near: int, seed: int, cache: bool, # as for `leaks`
+) -> tuple[np.ndarray, ...]: # test rows, training rows, similarity; and similarities of random pairs
+    "The nearest training images of each test image, and how similar they are."
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, len(y), RANDOM), rng.integers(0, len(x), RANDOM)
+    if verify: return nearest_by_pictures(x, y, scanned, rows, n_near, np.stack([a, b], 1), cache)
+    return *nearest_by_embedding(x, y), np.einsum('ij,ij->i', y[a], x[b])
+
+# %% ../nbs/08a_own.ipynb #6a1dd6c9
+def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray:
+    "Values of some rows as a column of all."
+    out = np.full(n, missing, values.dtype if values.dtype != object else object)
+    out[rows] = values
+    return out
+
+# %% ../nbs/08a_own.ipynb #23db08ad
+def leak_table(
+    photos: Sequence[Photos], scanned: Sequence[Scanned], rows: Sequence[np.ndarray], # of training and test images, and which of them can be read
+    of: np.ndarray, # (m,) int64, for each test image that can be read the training image among those; -1 for none
+    similarity: np.ndarray, # (m,) to that image
+    exact: np.ndarray, # (m,) object: 'bytes', 'pixels' or ''
+    eps: float, # a leak has a similarity of at least 1 - eps
+) -> pd.DataFrame: # the table of `Leaks`
+    "What was found, in the words of the manifest."
+    train, test = photos
+    _, label_train, label_test = common_classes(train, test)
+    everywhere = lambda values, missing: spread(values, rows[1], len(test), missing)
+    position = everywhere(np.where(of >= 0, rows[0][of], -1), -1)
+    table = pd.DataFrame({
+        'index': np.arange(len(test)), 'id': np.asarray(test.ids, object), 'label': label_test,
+        'duplicate_of': position, 'duplicate_id': np.where(position >= 0, np.asarray(train.ids, object)[position], ''), 'duplicate_label': np.where(position >= 0, label_train[position], -1),
+        'duplicate_similarity': everywhere(similarity, np.nan).astype(np.float32), 'leak': everywhere(similarity >= 1 - eps - SLACK, False), 'exact': everywhere(exact, ''),
+        'problem': scanned[1].table['problem'].to_numpy(object)})
+    return table.astype(dict.fromkeys(('id', 'duplicate_id', 'exact', 'problem'), 'str'))
+
 # %% ../nbs/08a_own.ipynb #ece06cf3
 def leaks(
     train: Any, # the training images: anything that `open_photos` takes
@@ -753,72 +898,22 @@ def leaks(
     if eps is not None: check_range('eps', eps, 0, 2)
     check_range('n_near', n_near, 1, whole=True); check_seed(seed)
     photos = [open_photos(p, column=column, label_column=label_column) for p in (train, test)]
-    name = name_of(encoder)
-    verify = name == 'copies' if verify is None else verify
+    name, verify = name_of(encoder), looks_closer(encoder, verify)
     if isinstance(encoder, str): encoder, weights = get_encoder(encoder, typical_side(photos[0]), weights=weights, device=device), None # the same size for both
     scanned = [scan(p, encoder, cache=cache, device=device, weights=weights, precision=precision) for p in photos]
     x, y = [s.x for s in scanned]
     if x.shape[1] != y.shape[1]: raise UserError(f'Training images have embeddings of {x.shape[1]} numbers, test images of {y.shape[1]}: give an encoder that does not depend on the size of images.')
     rows = [np.flatnonzero(s.table['problem'].to_numpy() == '') for s in scanned]
     i, j, similarity, chance = match(x, y, rows, scanned, verify, n_near, seed, cache)
-    same = {c: first_of(scanned[0].table[c].to_numpy()[rows[0]], scanned[1].table[c].to_numpy()[rows[1]]) for c in ('bytes_digest', 'pixels_digest')}
-    best = first_best(i, similarity, j)
-    of, s, exact = np.full(len(y), -1), np.full(len(y), np.nan), np.full(len(y), '', object)
-    of[i[best]], s[i[best]] = j[best], similarity[best]
+    (of, s), exact = best_match(i, j, similarity, len(y)), np.full(len(y), '', object)
+    same = {word: first_of(*(t.table[f'{word}_digest'].to_numpy()[r] for t, r in zip(scanned, rows))) for word in ('pixels', 'bytes')}
     suggestion = None
     if eps is None:
-        suggestion = suggest_from(s[(same['pixels_digest'] < 0) & np.isfinite(s)], chance, odds=verify)
+        suggestion = suggest_from(s[(same['pixels'] < 0) & np.isfinite(s)], chance, odds=verify)
         eps = suggestion.eps
-        say(f'eps={eps:g} is suggested: {suggestion.why}. Another one: --eps')
-    for word in 'pixels', 'bytes':
-        hit = same[f'{word}_digest'] >= 0
-        of[hit], s[hit], exact[hit] = same[f'{word}_digest'][hit], 1., word
-    classes, label_train, label_test = common_classes(*photos)
-    everywhere = lambda values, missing: spread(values, rows[1], len(photos[1]), missing)
-    position = everywhere(np.where(of >= 0, rows[0][of], -1), -1)
-    table = pd.DataFrame({'index': np.arange(len(photos[1])), 'id': np.asarray(photos[1].ids, object), 'label': label_test, 'duplicate_of': position,
-                          'duplicate_id': np.where(position >= 0, np.asarray(photos[0].ids, object)[position], ''), 'duplicate_label': np.where(position >= 0, label_train[position], -1),
-                          'duplicate_similarity': everywhere(s, np.nan).astype(np.float32), 'leak': everywhere(s >= 1 - eps - SLACK, False), 'exact': everywhere(exact, ''), 'problem': scanned[1].table['problem'].to_numpy(object)})
+        say(announced(suggestion))
+    for word, first in same.items():
+        hit = first >= 0
+        of[hit], s[hit], exact[hit] = first[hit], 1., word
     config = dict(name='leaks', train=photos[0].source, test=photos[1].source, data=[p.digest for p in photos], encoder=name, verified=verify, eps=float(eps), n_near=n_near, seed=int(seed))
-    return Leaks(table.astype(dict.fromkeys(('id', 'duplicate_id', 'exact', 'problem'), 'str')), config, classes, photos[0], photos[1], (scanned[0], scanned[1]), suggestion)
-
-# %% ../nbs/08a_own.ipynb #be83cc85
-def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray:
-    "Values of some rows as a column of all."
-    out = np.full(n, missing, values.dtype if values.dtype != object else object)
-    out[rows] = values
-    return out
-
-def first_of(
-    there: np.ndarray, # (n,) names
-    wanted: np.ndarray, # (m,) names
-) -> np.ndarray: # (m,) int64, -1 if it is not there
-    "The first position of each name in another list."
-    first = pd.Series(np.arange(len(there))[::-1], index=there[::-1])
-    first = first[~first.index.duplicated(keep='last')]
-    return first.reindex(wanted).fillna(-1).to_numpy(np.int64)
-
-def match(
-    x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
-    rows: list[np.ndarray], # which images they are
-    scanned: Sequence[Scanned], # of both
-    verify: bool, n_near: int, seed: int, cache: bool, # as for `leaks`
-) -> tuple[np.ndarray, ...]: # test rows, training rows, similarity; and similarities of random pairs
-    "The nearest training images of each test image, and how similar they are."
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, len(y), RANDOM), rng.integers(0, len(x), RANDOM)
-    if not verify:
-        with Workers() as w:
-            parts = blocks(len(y), 256)
-            near = np.concatenate([at for at, _ in progress(w.map(nearest_rows, parts, y, x, min(3, len(x))), 'matching', len(parts), ' blocks')]) # in float32 the first of these might not be the best
-        i, j = np.repeat(np.arange(len(y)), near.shape[1]), near.reshape(-1)
-        both = join(*(open_vectors(m).check() for m in (x, y)))
-        return i, j, np.concatenate([both.exact(len(x) + i[s], j[s]) for s in blocks(len(i), 128)]), np.einsum('ij,ij->i', y[a], x[b])
-    train, test = [Pictures(s.thumbnails, r) for s, r in zip(scanned, rows)]
-    data = digest(*(s.table['pixels_digest'].tolist() for s in scanned), x, y)
-    saved = Checkpoint(cache_dir()/'pairs'/data, data) if cache else None
-    known = saved.read(f'candidates-{n_near}') if saved else None
-    pairs = known[0] if known else find_candidates(test.squares, x, n_near)
-    if saved and not known: saved.save(f'candidates-{n_near}', [pairs])
-    look = lambda p, desc: verified(p, test, train, saved, desc)
-    return *pairs.T, look(pairs, 'verifying'), look(np.stack([a, b], 1), 'random pairs')
+    return Leaks(leak_table(photos, scanned, rows, of, s, exact, eps), config, common_classes(photos[0], photos[1])[0], photos[0], photos[1], (scanned[0], scanned[1]), suggestion)

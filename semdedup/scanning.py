@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'ZEROS', 'PIECE', 'SECONDS', 'sharpness', 'lighter',
            'before_squares', 'squares', 'shrink', 'pixels_digest', 'thumbnail', 'Look', 'look', 'Block',
-           'look_at_block', 'serve', 'Worker', 'Decoders', 'join', 'Store', 'file_digest', 'find', 'Thumbnails',
-           'Scanned', 'gather', 'typical_side', 'encode_batch', 'units_or_why', 'look_and_encode', 'encoder_for',
-           'scan', 'same_pixels']
+           'look_at_block', 'serve', 'Worker', 'Decoders', 'receive', 'alone', 'give_up', 'join', 'Store',
+           'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather', 'typical_side', 'encode_batch', 'units_or_why',
+           'look_and_encode', 'encoder_for', 'store_for', 'last_seen', 'scan', 'same_pixels']
 
 # %% ../nbs/01b_scanning.ipynb #41de7b86
 GREY = 128 # pixels a side of the version whose sharpness is measured
@@ -254,35 +254,53 @@ class Decoders:
         free = min(self.workers, key=lambda w: len(w.tasks), default=None)
         if len(self.workers) < self.n_workers and (free is None or free.tasks): self.workers.append(free := self.worker())
         return free
-    def receive(self, done: dict[int, Block]) -> None:
-        "Wait for answers. A worker that died leaves the image that it died of, and work that others take over."
-        for pipe in wait([w.pipe for w in self.workers]):
-            w = next(w for w in self.workers if w.pipe is pipe)
-            number, rows = w.tasks[0] if w.tasks else (None, None)
-            try:
-                if (block := w.answer()) is not None: done[number] = block
-            except (EOFError, OSError):
-                if not w.ready: return self.give_up(done)
-                self.workers.remove(w); w.stop()
-                if number is not None: w.tasks.popleft(); done[number] = self.alone(rows)
-                for task in w.tasks: self.idlest().send(*task)
-    def give_up(self, done: dict[int, Block]) -> None:
-        "No process can be started here, as in a script that lacks `if __name__ == '__main__'` on Windows: this one does the work."
-        warnings.warn('Processes that decode cannot be started here; the images are decoded in this one, which is slower. In a script, put the call below: if __name__ == "__main__":')
-        self.n_workers, tasks = 0, [task for w in self.workers for task in w.tasks]
-        self.__exit__()
-        done.update((number, look_at_block(self.photos, rows, self.side, self.sharp)) for number, rows in tasks)
-    def alone(self, rows: np.ndarray) -> Block:
-        "Look at images in a process of their own; if it dies too, one by one."
-        for _ in range(3):
-            w = self.worker()
-            try:
-                w.send(0, rows); w.answer()
-                return w.answer()
-            except (EOFError, OSError):
-                if len(rows) > 1: return join([self.alone(rows[i:i+1]) for i in range(len(rows))])
-            finally: w.stop()
-        return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')], np.empty((0, 3, self.side, self.side), np.uint8))
+
+# %% ../nbs/01b_scanning.ipynb #3d8d1cd9
+def receive(
+    self: Decoders,
+    done: dict[int, Block], # where answers go, by number
+) -> None:
+    "Wait for answers. A worker that died leaves the image that it died of, and work that others take over."
+    for pipe in wait([w.pipe for w in self.workers]):
+        w = next(w for w in self.workers if w.pipe is pipe)
+        number, rows = w.tasks[0] if w.tasks else (None, None)
+        try:
+            if (block := w.answer()) is not None: done[number] = block
+        except (EOFError, OSError):
+            if not w.ready: return self.give_up(done)
+            self.workers.remove(w); w.stop()
+            if number is not None: w.tasks.popleft(); done[number] = self.alone(rows)
+            for task in w.tasks: self.idlest().send(*task)
+
+def alone(
+    self: Decoders,
+    rows: np.ndarray, # (b,) positions, one of which may be deadly
+) -> Block:
+    "Look at images in a process of their own; if it dies too, one by one."
+    for _ in range(3):
+        w = self.worker()
+        try:
+            w.send(0, rows); w.answer()
+            return w.answer()
+        except (EOFError, OSError):
+            if len(rows) > 1: return join([self.alone(rows[i:i+1]) for i in range(len(rows))])
+        finally: w.stop()
+    return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')], np.empty((0, 3, self.side, self.side), np.uint8))
+
+Decoders.receive, Decoders.alone = receive, alone
+
+# %% ../nbs/01b_scanning.ipynb #cec64a20
+def give_up(
+    self: Decoders,
+    done: dict[int, Block], # where answers go, by number
+) -> None:
+    "Do without processes, and say so."
+    warnings.warn('Processes that decode cannot be started here; the images are decoded in this one, which is slower. In a script, put the call below: if __name__ == "__main__":')
+    self.n_workers, tasks = 0, [task for w in self.workers for task in w.tasks]
+    self.__exit__()
+    done.update((number, look_at_block(self.photos, rows, self.side, self.sharp)) for number, rows in tasks)
+
+Decoders.give_up = give_up
 
 # %% ../nbs/01b_scanning.ipynb #28e51d9f
 def join(
@@ -489,6 +507,26 @@ def encoder_for(
     enc = get_encoder(encoder, typical_side(photos) if chooses else 0, size=size if chooses else None, **kwargs)
     return enc, check_range('size', size or getattr(enc, 'size', None) or (32 if encoder == 'pixels' else 224), 1, 4096, whole=True)
 
+# %% ../nbs/01b_scanning.ipynb #f31fb9c0
+def store_for(
+    photos: Photos, # the images
+    encoder: Any, # what embeds them
+    config: dict[str, Any], # what a look depends on
+    cache: str | Path | bool, # a folder, True for the usual one, False for none
+) -> tuple[Store, tempfile.TemporaryDirectory[str] | None]: # where to keep what is seen, and the folder that goes with the result, if it is not kept
+    "The store of these images and this encoder."
+    own = None if cache and encoder.config and photos.fingerprints is not None else tempfile.TemporaryDirectory(prefix='semdedup-')
+    folder = own.name if own else cache_dir()/'scans' if cache is True else Path(str(cache))
+    return Store(Path(folder)/f'{encoder.name}-{digest(photos.source, config)}'), own
+
+def last_seen(
+    marks: list[bytes], # fingerprints
+    kept: pa.Table | None, # what `Store.read` gave
+) -> np.ndarray: # (n,) int64 rows of `kept`, -1 for those that are not there
+    "Where in the store each image is: where it could be read, or else what was found last."
+    sound = find(marks, kept, sound=True)
+    return np.where(sound < 0, find(marks, kept, sound=False), sound)
+
 # %% ../nbs/01b_scanning.ipynb #8f26a3d1
 def scan(
     photos: Any, # what `open_photos` gave or takes
@@ -506,14 +544,11 @@ def scan(
     enc, side = encoder_for(photos, encoder, size, weights=weights, device=device, precision=precision)
     config = {'encoder': enc.config or {'encoder': enc.name}, 'side': side, 'sharp': sharp, 'max_pixels': max_pixels(), 'version': VERSION}
     marks = [i.to_bytes(16, 'big') for i in range(len(photos))] if photos.fingerprints is None else [bytes(f) for f in photos.fingerprints]
-    own = None if cache and enc.config and photos.fingerprints is not None else tempfile.TemporaryDirectory(prefix='semdedup-')
-    store = Store(own.name if own else (cache_dir()/'scans' if cache is True else Path(str(cache)))/f'{enc.name}-{digest(photos.source, config)}')
+    store, own = store_for(photos, enc, config, cache)
     missing = np.flatnonzero(find(marks, store.read(), sound=True) < 0)
     if len(missing): look_and_encode(photos, missing, marks, enc, side, store, n_workers, sharp)
     kept = store.read()
-    at = find(marks, kept, sound=True)
-    at = np.where(at < 0, find(marks, kept, sound=False), at)
-    scanned = gather(photos, at, kept, config)
+    scanned = gather(photos, last_seen(marks, kept), kept, config)
     if scanned.x is None:
         reasons = ', '.join(sorted(set(scanned.table.problem))[:3])
         raise UserError(f'None of the {len(photos)} images of {photos.source} can be read: {reasons}.')

@@ -22,8 +22,8 @@ from .pruning import Selection
 # %% auto #0
 __all__ = ['MODELS', 'REGIMES', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 'Batches', 'scale_of', 'Recipe', 'threads',
            'accuracy', 'errors', 'mlp_gradients', 'gradients', 'train_stack', 'Run', 'check_training', 'Stopped',
-           'stacks', 'train', 'shared_out', 'one_thread_each', 'interval', 'difference', 'paired_p', 'holm', 'Scores',
-           'kept_rows', 'evaluate']
+           'stacks', 'same_runs', 'shared_out', 'one_thread_each', 'on_device', 'train', 'interval', 'difference',
+           'paired_p', 'holm', 'Scores', 'kept_rows', 'with_chance', 'beside_chance', 'evaluate']
 
 # %% ../nbs/06_training.ipynb #fddd4610
 class Model(Protocol):
@@ -265,7 +265,49 @@ def stacks(
     for i, r in enumerate(runs): alike.setdefault((steps[i], len(r.subset)), []).append(i)
     return [p for key in sorted(alike, reverse=True) for p in np.array_split(alike[key], -(-len(alike[key]) // at_once))]
 
+# %% ../nbs/06_training.ipynb #b516bcb7
+def same_runs(
+    runs: Sequence[Run], # what is to be trained
+) -> list[list[int]]: # positions of the runs, those of one training together
+    "Which runs are one and the same training: of the same images, seed and regime."
+    alike = {}
+    for i, r in enumerate(runs): alike.setdefault((r.seed, r.regime, digest(r.subset)), []).append(i)
+    return list(alike.values())
+
 # %% ../nbs/06_training.ipynb #e61ad166
+def shared_out(
+    alike: list[list[int]], # for each replica, the runs that it stands for
+    result: pd.DataFrame, # a row a replica
+    curve: pd.DataFrame, # replica, step, accuracy
+) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]: # the runs, their results, their curves (replica: position among these runs)
+    "What the replicas of a stack found, for all runs that are the same."
+    runs, of = np.concatenate(alike), np.repeat(np.arange(len(alike)), [len(a) for a in alike])
+    if len(curve): curve = pd.concat([curve[curve.replica == r].assign(replica=i) for i, r in enumerate(of)])
+    return runs, result.iloc[of].set_index(runs), curve
+
+# %% ../nbs/06_training.ipynb #e577d152
+@contextmanager
+def one_thread_each(
+    wanted: bool, # or all threads that are free, one stack after the other
+) -> Iterator[Callable[..., Any]]:
+    "Yield a `map` over stacks: side by side with one thread each, or one by one with all that are free."
+    if wanted:
+        with Workers() as w: yield w.map
+    else:
+        with threads(free_cpus()): yield map
+
+# %% ../nbs/06_training.ipynb #e4dd6603
+def on_device(
+    images: Images, # the whole data set
+    needed: np.ndarray, # (m,) int64, training images that some run wants
+    device: str, # where they go
+) -> tuple[Batches, dict[str, Batches]]: # those training images; and what accuracy is measured on: accuracy of test, and val_accuracy if there is a validation split
+    "A data set on a device, on one scale."
+    mean, std = scale_of(images.train)
+    splits = {'accuracy': images.test} | ({'val_accuracy': images.val} if images.val else {})
+    return Batches(images.train.take(needed), mean, std, device), {name: Batches(split, mean, std, device) for name, split in splits.items()}
+
+# %% ../nbs/06_training.ipynb #9998913b
 def train(
     images: Images, # the whole data set
     runs: Sequence[Run], # what to train
@@ -280,15 +322,11 @@ def train(
     for r in runs:
         check_name('regime', r.regime, REGIMES)
         if len(r.subset) == 0: raise UserError('A selection keeps no image: there is nothing to train on. Keep more.')
-    device, (mean, std) = best_device(device), scale_of(images.train)
+    device = best_device(device)
     at_once = at_once or (MODELS[recipe.model].at_once if device == 'cpu' else 256)
     needed = np.unique(np.concatenate([r.subset for r in runs]))
-    data = Batches(images.train.take(needed), mean, std, device)
-    evaluations = {'accuracy': Batches(images.test, mean, std, device)}
-    if images.val: evaluations['val_accuracy'] = Batches(images.val, mean, std, device)
-    alike = {}
-    for i, r in enumerate(runs): alike.setdefault((r.seed, r.regime, digest(r.subset)), []).append(i)
-    alike = {same[0]: same for same in alike.values()}
+    data, evaluations = on_device(images, needed, device)
+    alike = {same[0]: same for same in same_runs(runs)}
     once = list(alike)
     steps = {i: recipe.steps(len(images.train) if runs[i].regime == 'steps' else len(runs[i].subset)) for i in once}
     parts = [[once[p] for p in part] for part in stacks([runs[i] for i in once], list(steps.values()), at_once)]
@@ -303,7 +341,8 @@ def train(
             scores, curve = train_stack(data, evaluations, [np.searchsorted(needed, runs[i].subset) for i in part], [runs[i].seed for i in part], len(images.classes), recipe,
                                         steps[part[0]], checkpoints if runs[part[0]].regime == 'steps' else 0, on_step)
             seconds = (time.perf_counter() - start) / len(part)
-            return pd.DataFrame({'n_train': len(runs[part[0]].subset), 'steps': steps[part[0]], **{k: np.asarray(v, float) for k, v in scores.items()}, 'train_seconds': seconds}, index=part), curve
+            facts = {'n_train': len(runs[part[0]].subset), 'steps': steps[part[0]], **{k: np.asarray(v, float) for k, v in scores.items()}, 'train_seconds': seconds}
+            return pd.DataFrame(facts, index=part), curve
         with one_thread_each(device == 'cpu' and len(parts) > 1) as mapped:
             try:
                 for part, outcome in zip(parts, mapped(work, parts)):
@@ -316,28 +355,6 @@ def train(
     table = pd.concat(results).sort_index()
     if table.accuracy.isna().any(): warnings.warn(f'{int(table.accuracy.isna().sum())} of {len(table)} trainings diverged (their accuracy is NaN): a smaller learning rate may help.')
     return table
-
-# %% ../nbs/06_training.ipynb #28a78543
-def shared_out(
-    alike: list[list[int]], # for each replica, the runs that it stands for
-    result: pd.DataFrame, # a row a replica
-    curve: pd.DataFrame, # replica, step, accuracy
-) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]: # the runs, their results, their curves (replica: position among these runs)
-    "What the replicas of a stack found, for all runs that are the same."
-    runs, of = np.concatenate(alike), np.repeat(np.arange(len(alike)), [len(a) for a in alike])
-    if len(curve): curve = pd.concat([curve[curve.replica == r].assign(replica=i) for i, r in enumerate(of)])
-    return runs, result.iloc[of].set_index(runs), curve
-
-# %% ../nbs/06_training.ipynb #c7b5017a
-@contextmanager
-def one_thread_each(
-    wanted: bool, # or all threads that are free, one stack after the other
-) -> Iterator[Callable[..., Any]]:
-    "Yield a `map` over stacks: side by side with one thread each, or one by one with all that are free."
-    if wanted:
-        with Workers() as w: yield w.map
-    else:
-        with threads(free_cpus()): yield map
 
 # %% ../nbs/06_training.ipynb #624ea344
 def interval(
@@ -404,6 +421,37 @@ def kept_rows(
     if len(rows) and not 0 <= rows.min() <= rows.max() < n: raise UserError(f'Selection {i} names row {rows.max() if rows.max() >= n else rows.min()}; {images.name} has {n} training images, from 0 on. Give rows of these.')
     return rows.astype(np.int64)
 
+# %% ../nbs/06_training.ipynb #5d5c25fb
+def with_chance(
+    images: Images, # the data set that the selections were made of
+    selections: Sequence[Selection | np.ndarray], # selections, rows that are kept, or masks
+    seeds: int, # trainings of each
+    regime: str, # equal epochs, or equal steps
+) -> tuple[pd.DataFrame, list[Run]]: # a row a training: selection, kind (the selection, random or full), seed; and the trainings
+    "What is to be trained: everything, and each selection beside random subsets of its size."
+    n, facts, runs = len(images.train), [], []
+    def add(name: str, kind: str, subset: Callable[[int], np.ndarray]) -> None:
+        for seed in range(seeds): facts.append(dict(selection=name, kind=kind, seed=seed)); runs.append(Run(subset(seed), seed, regime))
+    add('full', 'full', lambda seed: np.arange(n))
+    for i, s in enumerate(selections):
+        keep, name = kept_rows(s, images, i), f'{i}: {s.config["name"]}' if isinstance(s, Selection) else str(i)
+        add(name, name, lambda seed: keep)
+        add(name, 'random', lambda seed: np.sort(np.random.default_rng(seed).permutation(n)[:len(keep)]))
+    return pd.DataFrame(facts), runs
+
+# %% ../nbs/06_training.ipynb #7cac8a87
+def beside_chance(
+    table: pd.DataFrame, # a row a training: selection, kind, seed, n_train, accuracy, train_seconds
+) -> pd.DataFrame: # a row a selection
+    "Means with 95 % intervals, and what each selection gains over the random subsets."
+    rows = []
+    for name, t in table.groupby('selection', sort=False):
+        own, chance = [t[t.kind == k].set_index('seed').accuracy for k in (name, 'random')]
+        mean, ci = interval(own)
+        gain, gain_ci = difference(own, chance) if name != 'full' else (math.nan, math.nan)
+        rows.append(dict(selection=name, kept=int(t.n_train.iloc[0]), accuracy=mean, ci95=ci, random=chance.mean(), gain=gain, gain_ci95=gain_ci, seconds=t[t.kind == name].train_seconds.mean()))
+    return pd.DataFrame(rows)
+
 # %% ../nbs/06_training.ipynb #9b0522fe
 def evaluate(
     images: Images, # the data set that the selections were made of
@@ -415,23 +463,10 @@ def evaluate(
     device: str | None = 'cpu', # cpu, cuda, mps; None for the best there is
 ) -> Scores:
     "Train on each selection, on random subsets of its size, and on everything, and compare the accuracies on the test split."
-    n, recipe = len(images.train), Recipe(model, epochs)
+    recipe = Recipe(model, epochs)
     check_range('seeds', seeds, 1, whole=True); check_name('regime', regime, REGIMES)
-    wanted = [('full', 'full', np.arange(n))]
-    for i, s in enumerate([selections] if isinstance(selections, Selection) or getattr(selections, 'ndim', 0) == 1 else selections):
-        keep = kept_rows(s, images, i)
-        name = f'{i}: {s.config["name"]}' if isinstance(s, Selection) else str(i)
-        wanted += [(name, name, keep), (name, 'random', None)]
-    runs, info = [], []
-    for name, kind, keep in wanted:
-        for seed in range(seeds):
-            rows = np.sort(np.random.default_rng(seed).permutation(n)[:len(runs[-seeds].subset)]) if keep is None else keep
-            runs.append(Run(rows, seed, regime)); info.append(dict(selection=name, kind=kind, seed=seed))
-    table = pd.concat([pd.DataFrame(info), train(images, runs, recipe, device)], axis=1)
-    rows = []
-    for name, t in table.groupby('selection', sort=False):
-        own, chance = [t[t.kind == k].set_index('seed').accuracy for k in (name, 'random')]
-        mean, ci = interval(own)
-        gain, gain_ci = difference(own, chance) if name != 'full' else (math.nan, math.nan)
-        rows.append(dict(selection=name, kept=int(t.n_train.iloc[0]), accuracy=mean, ci95=ci, random=chance.mean(), gain=gain, gain_ci95=gain_ci, seconds=t[t.kind == name].train_seconds.mean()))
-    return Scores(table, pd.DataFrame(rows))
+    single = isinstance(selections, Selection) or getattr(selections, 'ndim', 0) == 1
+    several: Any = [selections] if single else selections
+    facts, runs = with_chance(images, several, seeds, regime)
+    table = pd.concat([facts, train(images, runs, recipe, device)], axis=1)
+    return Scores(table, beside_chance(table))

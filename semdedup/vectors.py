@@ -15,7 +15,7 @@ if TYPE_CHECKING: import pyarrow as pa
 # %% auto #0
 __all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'look', 'valid', 'check', 'require_valid', 'subset', 'join', 'unit', 'as_similarity',
            'wide', 'exact', 'stamp', 'unchanged', 'open_npy', 'as_matrix', 'vector_columns', 'batches', 'batch_matrix',
-           'to_npy', 'shard_files', 'open_vectors']
+           'vector_batches', 'to_npy', 'shard_files', 'shards_of', 'open_table', 'agree', 'open_vectors']
 
 # %% ../nbs/01a_vectors.ipynb #2c88013d
 class Vectors:
@@ -275,27 +275,42 @@ def batch_matrix(
     return out
 
 # %% ../nbs/01a_vectors.ipynb #72e37ccd
+def vector_batches(
+    path: Path, # a Parquet or Arrow file
+    column: str | None = None, # the column with the vectors
+) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]: # how many rows the file says it has; for each batch vectors (b, d), and values of a column `id` if there is one
+    "The vectors of a table piece by piece; raises `UserError` where they do not agree with each other or with the file."
+    schema, n, rows = batches(path)
+    if n == 0: raise UserError(f'{path} has no rows.')
+    columns = vector_columns(schema, column, path)
+    def pieces() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        d, at = None, 0
+        for batch in rows:
+            batch.validate(full=True) # Arrow follows damaged offsets to wherever they lead, and the process dies
+            x = batch_matrix(batch, columns, path)
+            if d is None: d = x.shape[1]
+            if x.shape[1] != d: raise UserError(f'{path}: the vectors have {d} and, from row {at} on, {x.shape[1]} numbers; they must agree.')
+            yield x, batch.column(schema.names.index('id')).to_numpy(zero_copy_only=False).astype(str) if 'id' in schema.names else None
+            at += len(x)
+        if at != n: raise UserError(f'{path} says that it has {n} rows, and holds {at}: it is damaged. Write it again, or leave it out.')
+    return n, pieces()
+
+# %% ../nbs/01a_vectors.ipynb #0e632ab4
 def to_npy(
     path: Path, # a Parquet or Arrow file
     target: Path, # the .npy file to write
     column: str | None = None, # the column with the vectors
 ) -> tuple[Path, np.ndarray | None]: # `target`, and the values of a column `id`, if there is one
     "Write the vectors of a table as `.npy`, batch by batch."
-    ids, d, at = [], None, 0
+    ids, dtype = [], None
     with readable(f'{path} cannot be read as {"Parquet" if path.suffix in (".parquet", ".pq") else "Arrow"}', 'Write it again, or leave it out.'), atomic_write(target) as tmp, open(tmp, 'wb') as f:
-        schema, n, rows = batches(path)
-        if n == 0: raise UserError(f'{path} has no rows.')
-        columns = vector_columns(schema, column, path)
-        for batch in rows:
-            batch.validate(full=True) # Arrow follows damaged offsets to wherever they lead, and the process dies
-            x = batch_matrix(batch, columns, path)
-            if d is None:
-                d, dtype = x.shape[1], x.dtype
-                np.lib.format.write_array_header_2_0(f, dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=(n, d)))
-            if x.shape[1] != d: raise UserError(f'{path}: the vectors have {d} and, from row {at} on, {x.shape[1]} numbers; they must agree.')
-            f.write(np.ascontiguousarray(x, dtype).data); at += len(x)
-            if 'id' in schema.names: ids.append(batch.column(schema.names.index('id')).to_numpy(zero_copy_only=False).astype(str))
-        if at != n: raise UserError(f'{path} says that it has {n} rows, and holds {at}: it is damaged. Write it again, or leave it out.')
+        n, pieces = vector_batches(path, column)
+        for x, some in pieces:
+            if dtype is None:
+                dtype = x.dtype
+                np.lib.format.write_array_header_2_0(f, dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=(n, x.shape[1])))
+            f.write(np.ascontiguousarray(x, dtype).data)
+            if some is not None: ids.append(some)
     return target, np.concatenate(ids) if ids else None
 
 # %% ../nbs/01a_vectors.ipynb #b71e49e2
@@ -313,6 +328,44 @@ def shard_files(
     if files[0].suffix not in SUFFIXES: raise UserError(f'{files[0]}: unknown kind of file. Known are {", ".join(SUFFIXES)}.')
     return files
 
+# %% ../nbs/01a_vectors.ipynb #a9661456
+def shards_of(
+    x: Any, # a matrix, a path to a file or folder, or a list of matrices or paths
+) -> list[Any]: # paths, or matrices
+    "The shards that are meant, in their order."
+    if isinstance(x, (str, Path)): return shard_files(Path(x))
+    several = isinstance(x, (list, tuple)) and len(x) > 0
+    if several and isinstance(x[0], (str, Path)): return [f for p in x for f in shard_files(Path(p))]
+    if several and getattr(x[0], 'ndim', 0) == 2: return list(x)
+    return [x]
+
+# %% ../nbs/01a_vectors.ipynb #05c84328
+def open_table(
+    path: Path, # a Parquet or Arrow file
+    scratch: str | Path, # the folder for its `.npy` copy
+    column: str | None = None, # the column with the vectors
+) -> tuple[np.ndarray, np.ndarray | None]: # (n, d) memory map, and the values of a column `id`, if there is one
+    "Map the copy of a table, which is made if it is not there."
+    copy = Path(scratch)/f'{path.stem}-{digest(str(path.resolve()), stamp(path), column)}.npy'
+    names = copy.with_suffix('.ids.npy')
+    if copy.exists() and names.exists(): ids = np.load(names, allow_pickle=False)
+    else:
+        _, ids = to_npy(path, copy, column)
+        if ids is None: ids = np.empty(0, str)
+        with atomic_write(names) as tmp, open(tmp, 'wb') as f: np.save(f, ids)
+    return open_npy(copy), ids if len(ids) else None
+
+# %% ../nbs/01a_vectors.ipynb #2b9688d0
+def agree(
+    first: np.ndarray, # a shard
+    name: str, # how errors call it
+    other: np.ndarray, # another one
+    other_name: str, # how errors call that
+) -> None:
+    "Raise `UserError` for shards that do not make one matrix."
+    if other.shape[1] != first.shape[1]: raise UserError(f'{other_name} has {other.shape[1]} numbers a row, {name} has {first.shape[1]}; shards must agree.')
+    if other.dtype != first.dtype: raise UserError(f'{other_name} holds {other.dtype}, {name} holds {first.dtype}; shards must agree.')
+
 # %% ../nbs/01a_vectors.ipynb #d640e71b
 def open_vectors(
     x: Any, # a matrix (numpy, torch, nested lists), a path to a file or folder, or a list of paths or matrices (shards)
@@ -321,31 +374,18 @@ def open_vectors(
 ) -> Vectors:
     "Open embeddings for reading in pieces. Nothing is read yet but headers; see `Vectors.check`."
     if isinstance(x, Vectors): return x
-    if isinstance(x, (str, Path)): shards = shard_files(Path(x))
-    elif isinstance(x, (list, tuple)) and len(x) and isinstance(x[0], (str, Path)): shards = [f for p in x for f in shard_files(Path(p))]
-    elif isinstance(x, (list, tuple)) and len(x) and getattr(x[0], 'ndim', 0) == 2: shards = list(x)
-    else: shards = [x]
-    parts, names, ids, stamps, own = [], [], [], {}, None
+    shards, own = shards_of(x), None
+    if scratch is None and any(isinstance(s, Path) and s.suffix != '.npy' for s in shards): own = tempfile.TemporaryDirectory(prefix='semdedup-'); scratch = own.name
+    parts, names, ids, stamps = [], [], [], {}
     for i, s in enumerate(shards):
+        some, name = None, str(s) if isinstance(s, Path) else 'embeddings' if len(shards) == 1 else f'embeddings of shard {i}'
         if isinstance(s, Path):
-            stamps[str(s)] = stamp(s)
-            if s.suffix == '.npy': part, some = open_npy(s), None
-            else:
-                if scratch is None: own = tempfile.TemporaryDirectory(prefix='semdedup-'); scratch = own.name
-                copy = Path(scratch)/f'{s.stem}-{digest(str(s.resolve()), stamp(s), column)}.npy'
-                if copy.exists() and copy.with_suffix('.ids.npy').exists(): some = np.load(copy.with_suffix('.ids.npy'), allow_pickle=False)
-                else:
-                    _, some = to_npy(s, copy, column)
-                    with atomic_write(copy.with_suffix('.ids.npy')) as tmp, open(tmp, 'wb') as f: np.save(f, np.empty(0, str) if some is None else some)
-                part, some = open_npy(copy), some if some is not None and len(some) else None
-            name = str(s)
-        else: part, some, name = s, None, 'embeddings' if len(shards) == 1 else f'embeddings of shard {i}'
-        part = as_matrix(part, name)
-        if parts and part.shape[1] != parts[0].shape[1]: raise UserError(f'{name} has {part.shape[1]} numbers a row, {names[0]} has {parts[0].shape[1]}; shards must agree.')
-        if parts and part.dtype != parts[0].dtype: raise UserError(f'{name} holds {part.dtype}, {names[0]} holds {parts[0].dtype}; shards must agree.')
+            stamps[name] = stamp(s)
+            s, some = (open_npy(s), None) if s.suffix == '.npy' else open_table(s, scratch, column)
+        part = as_matrix(s, name)
+        if parts: agree(parts[0], names[0], part, name)
         parts.append(part); names.append(name); ids.append(some)
     if sum(map(len, parts)) == 0: raise UserError(f'{names[0]} are empty (shape {parts[0].shape}): there is nothing to work on.')
-    known = [i for i in ids if i is not None]
-    v = Vectors(parts, np.concatenate(known) if known and len(known) == len(parts) else None, stamps=stamps)
+    v = Vectors(parts, None if any(some is None for some in ids) else np.concatenate(ids), stamps=stamps)
     if own: weakref.finalize(v, own.cleanup); v.scratch = own
     return v

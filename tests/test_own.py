@@ -271,6 +271,15 @@ def test_images_in_an_archive_are_written_as_they_are(tmp_path, tiles):
 
 # Leaks
 
+@pytest.mark.parametrize('encoder', ['pixels', 'fourier'])
+def test_any_encoder_can_nominate_what_is_verified(tmp_path, album, tiles, encoder):
+    "Views are rows of copies only: with others the image as it is nominates, and the pictures decide."
+    f = dedup(album, eps=.5, encoder=encoder, verify=True)
+    assert len(gone(f)) > 20 and all(picture(a) == picture(b) for a, b in zip(f.table['id'][gone(f)['index']], f.table['id'][gone(f)['duplicate_of']]))
+    tiles[3].resize((90, 90)).save(tmp_path/'3.jpg', quality=70); tiles[10].save(tmp_path/'other.png')
+    found = leaks(album, tmp_path, eps=.5, encoder=encoder, verify=True)
+    assert found.table['leak'].tolist() == [True, False] and found.table['exact'].tolist() == ['', ''] and picture(found.table['duplicate_id'][0]) == '3'
+
 def test_leaks(tmp_path, album, tiles):
     test = tmp_path/'test'
     for c in 'cats', 'dogs', 'birds': (test/c).mkdir(parents=True)
