@@ -213,11 +213,12 @@ def plot_curves(
 def show_image(
     ax: Axes, # where
     image: np.ndarray, # (c, h, w) uint8
+    on_black: bool = False, # grey images that are drawn on black, such as digits: shown dark on light, as on paper
 ) -> None:
-    "Draw one image without axes; grey images dark on light if most of their pixels are black."
+    "Draw one image without axes."
     ax.set_axis_off()
     if image.shape[0] == 3: ax.imshow(image.transpose(1, 2, 0), interpolation='nearest')
-    else: ax.imshow(image[0], cmap='gray_r' if np.median(image) < 64 else 'gray', vmin=0, vmax=255, interpolation='nearest')
+    else: ax.imshow(image[0], cmap='gray_r' if on_black else 'gray', vmin=0, vmax=255, interpolation='nearest')
 
 def plot_pairs(
     images: np.ndarray, # (n, c, h, w) uint8
@@ -225,11 +226,12 @@ def plot_pairs(
 ) -> Figure:
     "Pairs of images, one above the other, one row of pairs a representation space."
     spaces, n = list(dict.fromkeys(table.space)), table.groupby('space').size().max()
+    on_black = np.median(images[np.unique(table[['a', 'b']])]) < 64
     fig, axes = new_figure(9, 2.1 * len(spaces), rows=2 * len(spaces), cols=n)
     for ax in axes.flat: ax.set_axis_off()
     for s, space in enumerate(spaces):
         for (_, p), col in zip(table[table.space == space].iterrows(), axes[2 * s:2 * s + 2].T):
-            show_image(col[0], images[p.a]); show_image(col[1], images[p.b]); col[1].set_title(f'{p.similarity:.3f}', fontsize=8, pad=2)
+            show_image(col[0], images[p.a], on_black); show_image(col[1], images[p.b], on_black); col[1].set_title(f'{p.similarity:.3f}', fontsize=8, pad=2)
         axes[2 * s, 0].set_title(space, fontsize=9, loc='left')
     return fig
 

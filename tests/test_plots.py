@@ -20,9 +20,9 @@ def test_a_selection_that_is_missing_at_one_ratio_is_missing_there():
     assert [t.get_text() for t in few.get_yticklabels()] == ['cover', 'ours'] and [a.get_title() for a in (few, many)] == ['10 % kept', '25 % kept']
     assert [t.get_text() for t in fig.legends[0].get_texts()] == ['equal epochs', 'equal steps']
 
-@pytest.mark.parametrize('image, shape, cmap', [(np.full((3, 4, 5), 9), (4, 5, 3), None), (np.full((1, 4, 5), 9), (4, 5), 'gray_r'), (np.full((1, 4, 5), 99), (4, 5), 'gray')], ids=['colour', 'mostly black', 'mostly white'])
-def test_images_are_drawn_as_they_are(image, shape, cmap):
+@pytest.mark.parametrize('image, on_black, shape, cmap', [(np.full((3, 4, 5), 9), True, (4, 5, 3), None), (np.full((1, 4, 5), 9), True, (4, 5), 'gray_r'), (np.full((1, 4, 5), 9), False, (4, 5), 'gray')], ids=['colour', 'on black', 'on white'])
+def test_images_are_drawn_as_they_are(image, on_black, shape, cmap):
     _, axes = plots.new_figure(2, 2)
-    plots.show_image(axes[0, 0], image.astype(np.uint8))
+    plots.show_image(axes[0, 0], image.astype(np.uint8), on_black)
     [drawn] = axes[0, 0].images
     assert drawn.get_array().shape == shape and (drawn.get_array() == image.max()).all() and (cmap is None or drawn.get_cmap().name == cmap)
