@@ -25,9 +25,9 @@ from .training import Batches, Recipe, scale_of, threads, train_stack
 # %% auto #0
 __all__ = ['METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes', 'hard_prototypes',
            'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center', 'facility_location',
-           'cover_clusters', 'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours',
-           'coverage_centric', 'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs',
-           'apartness', 'ranked', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune',
+           'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours', 'coverage_centric',
+           'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs', 'apartness', 'ranked',
+           'weighted_location', 'cover_clusters', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune',
            'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
@@ -136,20 +136,7 @@ def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
 # %% ../nbs/06a_selections.ipynb #9477e170
 def facility_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Inside each cluster, greedily, the image that adds most to the sum of similarities to the nearest kept one, among candidates drawn at random (stochastic greedy, Mirzasoleiman et al., arXiv 1409.7938)."
-    return cover_clusters(pool, apportion(m, pool.groups.sizes), rng)
-
-def cover_clusters(
-    pool: Pool, # what to choose from
-    shares: np.ndarray, # (k,) int64, how many of each cluster
-    rng: np.random.Generator, # which candidates
-    weight: np.ndarray | None = None, # (n,) float32, as in `stochastic_greedy`
-) -> np.ndarray: # (m,) int64, ascending
-    "Facility location inside each cluster, several clusters at a time."
-    x, chances = pool.short, rng.spawn(len(shares)) # each cluster has its own chance, so that it does not matter which is done first
-    def inside(c: int) -> np.ndarray:
-        rows = np.flatnonzero(pool.groups.labels == c)
-        return rows[stochastic_greedy(x[rows], shares[c], chances[c], weight if weight is None else weight[rows])]
-    with Workers() as w: return np.sort(np.concatenate(list(w.map(inside, range(len(shares))))))
+    return by_group(pool.groups.labels, m, lambda rows, q: rows[stochastic_greedy(pool.short[rows], q, rng)])
 
 def stochastic_greedy(
     x: np.ndarray, # (n, d) float32 unit rows
@@ -328,7 +315,7 @@ def ranked(
 
 
 # %% ../nbs/06a_selections.ipynb #9a1ea446
-def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def weighted_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Without labels: facility location inside the clusters, finer where images stand apart."
     cluster, weight = pool.groups.labels, np.empty(len(pool), np.float32)
     for c in range(len(pool.groups.sizes)):
@@ -337,8 +324,25 @@ def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     shares = apportion(m, np.bincount(cluster, ranked(pool.apart), len(pool.groups.sizes)), pool.groups.sizes)
     return cover_clusters(pool, shares, rng, weight)
 
+def cover_clusters(
+    pool: Pool, # what to choose from
+    shares: np.ndarray, # (k,) int64, how many of each cluster
+    rng: np.random.Generator, # which candidates
+    weight: np.ndarray | None = None, # (n,) float32, as in `stochastic_greedy`
+) -> np.ndarray: # (m,) int64, ascending
+    "Facility location inside each cluster, several clusters at a time."
+    x, chances = pool.short, rng.spawn(len(shares)) # each cluster has its own chance, so that it does not matter which is done first
+    def inside(c: int) -> np.ndarray:
+        rows = np.flatnonzero(pool.groups.labels == c)
+        return rows[stochastic_greedy(x[rows], shares[c], chances[c], weight if weight is None else weight[rows])]
+    with Workers() as w: return np.sort(np.concatenate(list(w.map(inside, range(len(shares))))))
+
 
 # %% ../nbs/06a_selections.ipynb #a9a27c10
+def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+    "Without labels: facility location inside the clusters."
+    return facility_location(pool, m, rng)
+
 def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "With labels: strata of EL2N without the hardest part, which grows with what a short training gets wrong and shrinks with what stays."
     d = pool.difficulty
@@ -379,7 +383,8 @@ METHODS: dict[str, Method] = {
     'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class', 'another image of its small cluster is nearer to the centre', 'labels'),
     'el2n': Method(el2n, 'among the hardest for a short training', 'easier than those kept', 'training'),
     'forgetting': Method(forgetting, 'among the most often forgotten', 'less often forgotten than those kept', 'training'),
-    'ours': Method(ours, 'stands for many, or for few that stand apart', 'others stand for it'),
+    'weighted-location': Method(weighted_location, 'stands for many, or for few that stand apart', 'others stand for it'),
+    'ours': Method(ours, 'stands for many', 'others stand for it'),
     'ours-labels': Method(ours_labels, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or hard beyond use', 'training'),
     'ccs': Method(ccs, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or among the hardest', 'training'),
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How `ours` was chosen: what each of its parts does, on the validation split.
+"""Covering without labels, part by part, on the validation split: what weights and shares add to facility location.
 
-    python benchmarks/ours.py [--dataset mnist fmnist] [--ratio 5 10 25] [--seeds 10] [--quick]
+    python benchmarks/cover_parts.py [--dataset mnist fmnist] [--ratio 5 10 25] [--seeds 10] [--quick]
 
 The test split is not looked at: the validation images, a tenth of the training split, take its place. Seeds begin at 100, so that no
 subset, no clustering and no network is one of the reports'. All are paired with random subsets of the same size by their seed. What is
 varied is what it counts that an image is covered (`weight`), how many images a cluster gets (`shares`), and how many of the most remote
-of a cluster are left out (`cut`). Writes ours.json beside this file; `--quick` takes the packaged sample, and writes only where `--out` says.
+of a cluster are left out (`cut`). Writes cover_parts.json beside this file; `--quick` takes the packaged sample, and writes only where `--out` says.
 """
 import argparse, json, time
 from dataclasses import dataclass, replace
@@ -30,8 +30,8 @@ class Variant:
     cut: float = 0. # this part of each cluster, the most remote, counts nothing
     drawn: bool = False # no cover at all: images drawn with their rank among all as chance
 
-VARIANTS = {'facility location': Variant(), 'shares only': Variant(shares='ranks'), 'weights only': Variant('inside'), 'ours': Variant('inside', 'ranks'),
-            'ours, squared': Variant('inside', 'ranks', power=2), 'ours, cut 5 %': Variant('inside', 'ranks', cut=.05),
+VARIANTS = {'facility location': Variant(), 'shares only': Variant(shares='ranks'), 'weights only': Variant('inside'), 'weighted location': Variant('inside', 'ranks'),
+            'weighted, squared': Variant('inside', 'ranks', power=2), 'weighted, cut 5 %': Variant('inside', 'ranks', cut=.05),
             'weights among all': Variant('all'), 'drawn by rank': Variant(drawn=True)}
 
 def select(pool: Pool, m: int, v: Variant, rng: np.random.Generator) -> np.ndarray:
@@ -47,7 +47,7 @@ def select(pool: Pool, m: int, v: Variant, rng: np.random.Generator) -> np.ndarr
 def measure(name: str, ratios: list[float], seeds: int) -> list[dict]:
     "Gain over random of each variant, in points of validation accuracy."
     images = holdout(load_images(name))[0]
-    images, x, runs, what, first = replace(images, test=images.val), None, [], [], None
+    images, runs, what, first = replace(images, test=images.val), [], [], None
     x = embed(images, 'pixels')
     for seed in range(100, 100 + seeds):
         pool = Pool(x, seed=seed)
