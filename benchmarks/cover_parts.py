@@ -18,7 +18,7 @@ from semdedup.core import atomic_write
 from semdedup.datasets import holdout
 from semdedup.embeddings import embed
 from semdedup.pruning import apportion, total_of
-from semdedup.selections import Pool, cover_clusters, random_subset, ranked
+from semdedup.selections import Pool, cover_clusters, random_subset, ranked, ranked_inside
 from semdedup.training import Run, interval, train
 
 @dataclass(frozen=True)
@@ -37,12 +37,11 @@ VARIANTS = {'facility location': Variant(), 'shares only': Variant(shares='ranks
 def select(pool: Pool, m: int, v: Variant, rng: np.random.Generator) -> np.ndarray:
     "Rows that stay, (m,) int64."
     cluster, sizes, among = pool.groups.labels, pool.groups.sizes, ranked(pool.apart)
-    inside = np.empty(len(pool), np.float32)
-    for c in range(len(sizes)): inside[cluster == c] = ranked(pool.apart[cluster == c])
+    inside = ranked_inside(pool.apart, cluster)
     if v.drawn: return np.sort(rng.choice(len(pool), m, replace=False, p=among / among.sum()))
     weight = {'alike': np.ones_like(among), 'inside': inside, 'all': among}[v.weight] ** v.power * (inside <= 1 - v.cut)
     want = sizes if v.shares == 'size' else np.bincount(cluster, among, len(sizes))
-    return cover_clusters(pool, apportion(m, want, sizes), rng, weight.astype(np.float32))
+    return cover_clusters(pool, apportion(m, want, sizes), weight.astype(np.float32), rng)
 
 def measure(name: str, ratios: list[float], seeds: int) -> list[dict]:
     "Gain over random of each variant, in points of validation accuracy."
@@ -51,8 +50,8 @@ def measure(name: str, ratios: list[float], seeds: int) -> list[dict]:
     x = embed(images, 'pixels')
     for seed in range(100, 100 + seeds):
         pool = Pool(x, seed=seed)
-        if first: vars(pool).update(short=first.short, apart=first.apart)
         first = first or pool
+        pool.share(first)
         for ratio in ratios:
             m = total_of(ratio, len(pool))
             for v in (None, *VARIANTS):

@@ -32,7 +32,7 @@ __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALL
            'Verified', 'TooFar', 'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe',
            'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'decide', 'looks_closer', 'dedup', 'prune_photos',
            'file_name', 'content_of', 'is_there', 'place_file', 'write_folder', 'write_contents', 'clear_folder',
-           'Leaks', 'common_classes', 'first_of', 'nearest_pairs', 'nearest_by_embedding', 'best_match',
+           'Leaks', 'common_classes', 'first_of', 'nearest_training_rows', 'nearest_by_embedding', 'best_match',
            'nearest_by_pictures', 'match', 'spread', 'leak_table', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
@@ -795,7 +795,7 @@ def first_of(
     return first.reindex(wanted).fillna(-1).to_numpy(np.int64)
 
 # %% ../nbs/08a_own.ipynb #f344aa2d
-def nearest_pairs(
+def nearest_training_rows(
     x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
     k: int, # so many for each test row
 ) -> np.ndarray: # (m · k, 2) int64: test row, training row
@@ -808,7 +808,7 @@ def nearest_by_embedding(
     x: np.ndarray, y: np.ndarray, # (n, d) and (m, d) float32 unit rows, of training and test images
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # test rows, training rows, similarity
     "The three nearest training rows of each test row, and how similar they are."
-    i, j = nearest_pairs(x, y, 3).T
+    i, j = nearest_training_rows(x, y, 3).T
     both = join(*(open_vectors(m).check() for m in (x, y)))
     return i, j, np.concatenate([both.exact(len(x) + i[s], j[s]) for s in blocks(len(i), 128)])
 
@@ -835,7 +835,7 @@ def nearest_by_pictures(
     data = digest(*(s.table['pixels_digest'].tolist() for s in scanned), x, y)
     saved = Checkpoint(cache_dir()/'pairs'/data, data) if cache else None
     known = saved.read(f'candidates-{n_near}') if saved else None
-    pairs = known[0] if known else find_candidates(test.squares, x, n_near) if has_views(scanned[0]) else nearest_pairs(x, y, n_near)
+    pairs = known[0] if known else find_candidates(test.squares, x, n_near) if has_views(scanned[0]) else nearest_training_rows(x, y, n_near)
     if saved and not known: saved.save(f'candidates-{n_near}', [pairs])
     return *pairs.T, verified(pairs, test, train, saved), verified(chance, test, train, saved, 'random pairs')
 
@@ -861,6 +861,7 @@ def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.nda
 # %% ../nbs/08a_own.ipynb #23db08ad
 def leak_table(
     photos: Sequence[Photos], scanned: Sequence[Scanned], rows: Sequence[np.ndarray], # of training and test images, and which of them can be read
+    labels: Sequence[np.ndarray], # of both, in common numbers
     of: np.ndarray, # (m,) int64, for each test image that can be read the training image among those; -1 for none
     similarity: np.ndarray, # (m,) to that image
     exact: np.ndarray, # (m,) object: 'bytes', 'pixels' or ''
@@ -868,7 +869,7 @@ def leak_table(
 ) -> pd.DataFrame: # the table of `Leaks`
     "What was found, in the words of the manifest."
     train, test = photos
-    _, label_train, label_test = common_classes(train, test)
+    label_train, label_test = labels
     everywhere = lambda values, missing: spread(values, rows[1], len(test), missing)
     position = everywhere(np.where(of >= 0, rows[0][of], -1), -1)
     table = pd.DataFrame({
@@ -915,5 +916,6 @@ def leaks(
     for word, first in same.items():
         hit = first >= 0
         of[hit], s[hit], exact[hit] = first[hit], 1., word
+    classes, *labels = common_classes(photos[0], photos[1])
     config = dict(name='leaks', train=photos[0].source, test=photos[1].source, data=[p.digest for p in photos], encoder=name, verified=verify, eps=float(eps), n_near=n_near, seed=int(seed))
-    return Leaks(leak_table(photos, scanned, rows, of, s, exact, eps), config, common_classes(photos[0], photos[1])[0], photos[0], photos[1], (scanned[0], scanned[1]), suggestion)
+    return Leaks(leak_table(photos, scanned, rows, labels, of, s, exact, eps), config, classes, photos[0], photos[1], (scanned[0], scanned[1]), suggestion)

@@ -124,7 +124,6 @@ def equal_shares(
     "Give out equal shares; who is full leaves the rest to the others."
     return apportion(total, np.ones(len(size)), size)
 
-
 # %% ../nbs/05_pruning.ipynb #98864733
 def stratified(scores: np.ndarray, m: int, rng: np.random.Generator, n_bins: int = 10) -> np.ndarray: # as for `common`
     "`m` places in equal shares from `n_bins` bins of equal width, at random inside a bin."

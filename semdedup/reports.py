@@ -28,9 +28,9 @@ __all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS',
            'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
            'train_grid', 'summarise', 'seeds_text', 'with_interval', 'read_summary', 'space_of', 'answer', 'crossing',
            'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment', 'parameters_of',
-           'run_notebook', 'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html',
-           'gallery_html', 'table_html', 'versions', 'write_page', 'command_of', 'make_report', 'line_of',
-           'report_folders', 'compare_reports', 'verdicts', 'make_overview']
+           'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri', 'thumbnail',
+           'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of', 'make_report',
+           'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -263,7 +263,8 @@ class Grid:
         key = encoder, n_clusters, seed
         if key not in self.pools:
             self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
-            for other in [p for (e, *_), p in self.pools.items() if e == encoder]: vars(self.pools[key]).update({k: v for k, v in vars(other).items() if k in ('short', 'apart')})
+            for (e, *_), other in self.pools.items():
+                if e == encoder: self.pools[key].share(other)
             if seed in self.hardness: self.pools[key].difficulty = self.hardness[seed]
             if self.distinct is not None: self.pools[key].distinct = self.distinct
         return self.pools[key]
@@ -517,10 +518,16 @@ def run_notebook(
         if shown is None: del os.environ['SEMDEDUP_PROGRESS']
     return tidy(target)
 
+def is_news(
+    record: logging.LogRecord, # of asyncio
+) -> bool:
+    "Is it about anything but a kernel that died?"
+    from nbclient.exceptions import DeadKernelError
+    return not (record.exc_info and isinstance(record.exc_info[1], DeadKernelError))
+
 def quiet_about_the_kernel() -> None:
     "Ctrl-C stops the kernel, too, and nbclient leaves a task behind whose failure asyncio would log, with a traceback, when it is collected."
-    from nbclient.exceptions import DeadKernelError
-    logging.getLogger('asyncio').addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], DeadKernelError)))
+    logging.getLogger('asyncio').addFilter(is_news) # a filter that is there already is not added again
 
 def tidy(
     path: Path, # an executed notebook

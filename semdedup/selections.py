@@ -27,8 +27,8 @@ __all__ = ['METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_su
            'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center', 'facility_location',
            'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours', 'coverage_centric',
            'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs', 'apartness', 'ranked',
-           'weighted_location', 'cover_clusters', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune',
-           'selection_names', 'rule_of', 'choose']
+           'ranked_inside', 'weighted_location', 'cover_clusters', 'ours', 'ours_labels', 'Method', 'inside_classes',
+           'rank_and_prune', 'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -58,6 +58,10 @@ class Pool:
         "`labels` or `images`; raises `UserError` where there are none."
         if getattr(self, what) is None: raise UserError(f'This selection needs {what}: give {what}= to Pool, or use one that does without, such as ours.')
         return getattr(self, what)
+    def share(self, other: Pool) -> Pool:
+        "Take over from a pool of the same rows what has been computed there and depends on no seed."
+        vars(self).update({name: vars(other)[name] for name in ('short', 'apart') if name in vars(other)})
+        return self
     def part(self, rows: np.ndarray) -> Pool: # a pool of some of the rows, for selections inside a class
         return Pool(self.x[rows], seed=self.seed, n_clusters=min(self.n_clusters, len(rows)), recipe=self.recipe)
 
@@ -157,7 +161,6 @@ def stochastic_greedy(
         kept[i] = order[p]; np.maximum(best, s[kept[i]], out=best)
         order[p], order[left - 1] = order[left - 1], order[p]
     return np.sort(kept)
-
 
 # %% ../nbs/06a_selections.ipynb #417de690
 def medoids(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
@@ -313,30 +316,34 @@ def ranked(
     place[np.argsort(values, kind='stable')] = (np.arange(len(values)) + .5) / len(values)
     return place
 
+def ranked_inside(
+    values: np.ndarray, # (n,) numbers
+    group: np.ndarray, # (n,) int64, for example clusters
+) -> np.ndarray: # (n,) float32, more than 0, less than 1
+    "The place of each value among those of its group."
+    place = np.empty(len(values), np.float32)
+    for g in np.unique(group): place[group == g] = ranked(values[group == g])
+    return place
 
 # %% ../nbs/06a_selections.ipynb #9a1ea446
 def weighted_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Without labels: facility location inside the clusters, finer where images stand apart."
-    cluster, weight = pool.groups.labels, np.empty(len(pool), np.float32)
-    for c in range(len(pool.groups.sizes)):
-        rows = np.flatnonzero(cluster == c)
-        weight[rows] = ranked(pool.apart[rows])
-    shares = apportion(m, np.bincount(cluster, ranked(pool.apart), len(pool.groups.sizes)), pool.groups.sizes)
-    return cover_clusters(pool, shares, rng, weight)
+    cluster, sizes = pool.groups.labels, pool.groups.sizes
+    shares = apportion(m, np.bincount(cluster, ranked(pool.apart), len(sizes)), sizes)
+    return cover_clusters(pool, shares, ranked_inside(pool.apart, cluster), rng)
 
 def cover_clusters(
     pool: Pool, # what to choose from
     shares: np.ndarray, # (k,) int64, how many of each cluster
+    weight: np.ndarray, # (n,) float32, as in `stochastic_greedy`
     rng: np.random.Generator, # which candidates
-    weight: np.ndarray | None = None, # (n,) float32, as in `stochastic_greedy`
 ) -> np.ndarray: # (m,) int64, ascending
     "Facility location inside each cluster, several clusters at a time."
     x, chances = pool.short, rng.spawn(len(shares)) # each cluster has its own chance, so that it does not matter which is done first
     def inside(c: int) -> np.ndarray:
         rows = np.flatnonzero(pool.groups.labels == c)
-        return rows[stochastic_greedy(x[rows], shares[c], chances[c], weight if weight is None else weight[rows])]
+        return rows[stochastic_greedy(x[rows], shares[c], chances[c], weight[rows])]
     with Workers() as w: return np.sort(np.concatenate(list(w.map(inside, range(len(shares))))))
-
 
 # %% ../nbs/06a_selections.ipynb #a9a27c10
 def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
@@ -347,7 +354,6 @@ def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "With labels: strata of EL2N without the hardest part, which grows with what a short training gets wrong and shrinks with what stays."
     d = pool.difficulty
     return coverage_centric(d.el2n.to_numpy(), m, rng, cut=.6 * float(d.wrong.mean()) * (1 - m / len(pool)) ** 2)
-
 
 # %% ../nbs/06a_selections.ipynb #690f2ac7
 @dataclass(frozen=True)
