@@ -158,7 +158,7 @@ def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     for e in reversed(config.encoders):
         names = (n for n in original_names(config) if e == last or not n.startswith('random'))
         yield Part((*names, 'semdedup', 'cover'), (.1, .25, .5), e, n_clusters=k, seeds=few)
-    yield Part(tuple(m for m in METHODS if m not in (*main, 'facility-location', 'originals')), (.1, .25), last, n_clusters=k, seeds=few) # facility location is what `ours` does
+    yield Part(tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25), last, n_clusters=k, seeds=few)
     best = best_original(results())
     if best:
         for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25, .5), best[1], n_clusters=n, seeds=few)

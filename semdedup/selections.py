@@ -23,12 +23,12 @@ from .ranking import RANK_TYPES, rank
 from .training import Batches, Recipe, scale_of, threads, train_stack
 
 # %% auto #0
-__all__ = ['METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes', 'hard_prototypes',
-           'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center', 'facility_location',
-           'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours', 'coverage_centric',
-           'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs', 'apartness', 'ranked',
-           'ranked_inside', 'weighted_location', 'cover_clusters', 'ours', 'ours_labels', 'Method', 'inside_classes',
-           'rank_and_prune', 'selection_names', 'rule_of', 'choose']
+__all__ = ['DENSE', 'SPARSE', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
+           'hard_prototypes', 'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center',
+           'facility_location', 'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours',
+           'coverage_centric', 'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs',
+           'apartness', 'ranked', 'ranked_inside', 'leaning', 'leaning_location', 'cover_clusters', 'ours',
+           'ours_labels', 'Method', 'inside_classes', 'rank_and_prune', 'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -326,11 +326,25 @@ def ranked_inside(
     return place
 
 # %% ../nbs/06a_selections.ipynb #9a1ea446
-def weighted_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-    "Without labels: facility location inside the clusters, finer where images stand apart."
+DENSE, SPARSE = .18, .26 # mean distances to the nearest: up to the first the rare is favoured, from the second on the common
+
+def leaning(
+    apart: np.ndarray, # (n,) float32, from `apartness`
+) -> float: # 1: towards what is rare; 0: to neither side; −1: towards what is common
+    "What a subset should favour: the rare where images are plentiful for what they show, the common where they are scarce (after Sorscher et al. 2022, section 2)."
+    return float(np.clip((DENSE + SPARSE - 2 * apart.mean()) / (SPARSE - DENSE), -1, 1))
+
+def leaning_location(
+    pool: Pool, # what to choose from
+    m: int, # how many
+    rng: np.random.Generator, # which candidates
+    lean: float | None = None, # from −1 to 1; by `leaning` if not given
+) -> np.ndarray: # (m,) int64, ascending
+    "Facility location inside the clusters, with more images, and finer, where the favoured ones are."
     cluster, sizes = pool.groups.labels, pool.groups.sizes
-    shares = apportion(m, np.bincount(cluster, ranked(pool.apart), len(sizes)), sizes)
-    return cover_clusters(pool, shares, ranked_inside(pool.apart, cluster), rng)
+    if lean is None: lean = leaning(pool.apart)
+    shares = apportion(m, np.bincount(cluster, .5 + lean * (ranked(pool.apart) - .5), len(sizes)), sizes)
+    return cover_clusters(pool, shares, 1 - max(lean, 0) * (1 - ranked_inside(pool.apart, cluster)), rng)
 
 def cover_clusters(
     pool: Pool, # what to choose from
@@ -347,8 +361,8 @@ def cover_clusters(
 
 # %% ../nbs/06a_selections.ipynb #a9a27c10
 def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-    "Without labels: facility location inside the clusters."
-    return facility_location(pool, m, rng)
+    "Without labels: facility location inside the clusters, which favours the rare where images are plentiful and the common where they are scarce."
+    return leaning_location(pool, m, rng)
 
 def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "With labels: strata of EL2N without the hardest part, which grows with what a short training gets wrong and shrinks with what stays."
@@ -389,7 +403,6 @@ METHODS: dict[str, Method] = {
     'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class', 'another image of its small cluster is nearer to the centre', 'labels'),
     'el2n': Method(el2n, 'among the hardest for a short training', 'easier than those kept', 'training'),
     'forgetting': Method(forgetting, 'among the most often forgotten', 'less often forgotten than those kept', 'training'),
-    'weighted-location': Method(weighted_location, 'stands for many, or for few that stand apart', 'others stand for it'),
     'ours': Method(ours, 'stands for many', 'others stand for it'),
     'ours-labels': Method(ours_labels, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or hard beyond use', 'training'),
     'ccs': Method(ccs, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or among the hardest', 'training'),

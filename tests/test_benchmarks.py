@@ -18,3 +18,13 @@ def test_a_part_of_the_benchmark_writes_what_it_measured(tmp_path):
     assert {r['method'] for r in rows} == {'bare product', 'bare product, one call (numpy)', 'semdedup', 'faiss', 'fast-pytorch-kmeans'}
     assert all(set(r) == {'shape', 'method', 'best', 'median', 'times_product'} and isinstance(r['best'], float) for r in rows)
     assert all(r['method'] in done.stdout for r in rows)
+
+@pytest.mark.skipif(not SCRIPT.with_name('leaning.py').exists(), reason='benchmarks/ is not here')
+def test_leanings_are_trained_once_and_compared(tmp_path):
+    "What stands in the table already is not trained again: the second run changes nothing."
+    out = tmp_path/'leaning.csv'
+    def run(): return subprocess.run([sys.executable, SCRIPT.with_name('leaning.py'), '--quick', '--seeds', '2', '--out', out], capture_output=True, text=True)
+    first, table = run(), out.read_bytes() if out.exists() else None
+    assert first.returncode == 0 and table, first.stderr
+    assert len(table.splitlines()) == 1 + 2 * 4 and all(f'to {way}' in first.stdout for way in ('the common', 'neither side', 'the rare'))
+    assert run().stdout == first.stdout and out.read_bytes() == table
