@@ -28,12 +28,13 @@ from .vectors import Vectors, as_similarity, join, open_vectors
 __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALLEST', 'SPAN', 'TICKS', 'CHUNK', 'LEAST', 'MANY',
            'FACTS', 'HOW', 'TEMPORARY', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
            'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
-           'round_down', 'suggest_from', 'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified',
-           'Verified', 'TooFar', 'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe',
-           'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'decide', 'looks_closer', 'dedup', 'prune_photos',
-           'file_name', 'content_of', 'is_there', 'place_file', 'write_folder', 'write_contents', 'clear_folder',
-           'Leaks', 'common_classes', 'first_of', 'nearest_training_rows', 'nearest_by_embedding', 'best_match',
-           'nearest_by_pictures', 'match', 'spread', 'leak_table', 'leaks']
+           'round_down', 'suggest_from', 'are_two_heaps', 'where_copies_begin', 'fewer_are_expected', 'draw',
+           'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar', 'has_views',
+           'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'Found', 'search_in', 'settle',
+           'by_embedding', 'pick', 'decide', 'looks_closer', 'dedup', 'prune_photos', 'file_name', 'content_of',
+           'is_there', 'place_file', 'write_folder', 'write_contents', 'clear_folder', 'Leaks', 'common_classes',
+           'first_of', 'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match',
+           'spread', 'leak_table', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'bytes'), 'sharpest': ('sharpness', 'pixels', 'bytes')} # keep order → columns, the highest first
@@ -223,19 +224,40 @@ def suggest_from(
         return made(default, f'{few}: eps={default:g} is the usual value')
     if len(fitted) > 5000: fitted = np.quantile(fitted, (np.arange(5000) + .5) / 5000)
     single, double = fit_mixture(fitted)
-    ordinary = stretched(np.quantile(chance, [.5, .75]), odds) if len(chance) else np.zeros(2)
-    beyond_chance = ordinary[0] + 4 * (ordinary[1] - ordinary[0]) / .6745
-    apart = double is not None and double.likelihood - single.likelihood > 3 + 1.5 * np.log(len(fitted)) and double.mean > max(double.location + 4 * double.scale, beyond_chance)
-    if apart:
-        w = np.linspace(double.location, double.mean, 5000)
-        eps = round_down(min(.5, eps_at(w[min(np.flatnonzero(double.doubt(w) > DOUBT).max(initial=-1) + 1, len(w) - 1)], odds)))
+    if double is not None and are_two_heaps(single, double, len(fitted), stretched(chance, odds)):
+        eps = round_down(min(.5, eps_at(where_copies_begin(double), odds)))
         return made(eps, f'the nearest neighbours fall into two heaps, and eps={eps:g} is where one is four times as likely a copy as another picture', double)
-    if odds:
-        w = np.sort(stretched(nearest[nearest >= 1 - DOUBT], odds))
-        ok = single.expected(w) * len(nearest) <= .5 * np.arange(len(w), 0, -1)
-        if ok.all(): return made(DOUBT, f'no heap of copies stands apart from the other nearest neighbours; eps={DOUBT:g} asks for a probability of four to one', single)
+    none = 'no heap of copies stands apart from the other nearest neighbours'
+    if odds and fewer_are_expected(single, stretched(nearest[nearest >= 1 - DOUBT], odds), len(nearest)):
+        return made(DOUBT, f'{none}; eps={DOUBT:g} asks for a probability of four to one', single)
     eps = round_down(min(default, eps_at(single.location + single.scale * np.log(2 * len(nearest)), odds)))
-    return made(eps, f'no heap of copies stands apart from the other nearest neighbours; at eps={eps:g} at most half a false find is expected in all', single)
+    return made(eps, f'{none}; at eps={eps:g} at most half a false find is expected in all', single)
+
+def are_two_heaps(
+    single: Mixture, double: Mixture, # fits of one heap and of two
+    n: int, # values that were fitted
+    chance: np.ndarray, # (m,) stretched similarities of random pairs
+) -> bool:
+    "Are two heaps so much more likely that three more parameters are paid for, and is the upper one far from the lower, and from what random pairs have?"
+    middle, quarter = np.quantile(chance, [.5, .75]) if len(chance) else (0., 0.)
+    beyond_chance = middle + 4 * (quarter - middle) / .6745 # four standard deviations of a normal distribution
+    return double.likelihood - single.likelihood > 3 + 1.5 * np.log(n) and double.mean > max(double.location + 4 * double.scale, beyond_chance)
+
+def where_copies_begin(
+    double: Mixture, # of two heaps
+) -> float: # stretched similarity
+    "From where on a nearest neighbour is another picture with a probability of `DOUBT` at most."
+    w = np.linspace(double.location, double.mean, 5000)
+    return w[min(np.flatnonzero(double.doubt(w) > DOUBT).max(initial=-1) + 1, len(w) - 1)]
+
+def fewer_are_expected(
+    single: Mixture, # of one heap
+    found: np.ndarray, # (k,) stretched similarities, the nearest neighbours that count as copies
+    n: int, # nearest neighbours in all
+) -> bool:
+    "Is the number that one heap alone would put above each of those found at most half of what lies there?"
+    w = np.sort(found)
+    return bool((single.expected(w) * n <= .5 * np.arange(len(w), 0, -1)).all())
 
 # %% ../nbs/08a_own.ipynb #ba3f6b35
 def draw(
