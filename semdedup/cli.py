@@ -143,13 +143,10 @@ def run(
 
     Examples:
 
-        semdedup run --ratio 25 --n_clusters 20 --rank_type random --prune_type common --dataset fmnist
-
-        semdedup run --dataset cifar10 --encoder efficientnet-lite0 --ratio 50 --seeds 5
-
-        semdedup run --eps 0.02 --encoder efficientnet-lite0
-
-        semdedup run --dataset photos/ --encoder efficientnet-lite0 --size 64 --ratio 50
+    - semdedup run --ratio 25 --n_clusters 20 --rank_type random --prune_type common --dataset fmnist
+    - semdedup run --dataset cifar10 --encoder efficientnet-lite0 --ratio 50 --seeds 5
+    - semdedup run --eps 0.02 --encoder efficientnet-lite0
+    - semdedup run --dataset photos/ --encoder efficientnet-lite0 --size 64 --ratio 50
     """
     from semdedup import deduplicate, embed, kmeans, prune, rank
     from semdedup.labelled import is_photos, load_data
@@ -230,9 +227,8 @@ def sweep(
 
     Examples:
 
-        semdedup sweep --dataset mnist --ratio 10,25,50,75 --rank_type random,cossim --seeds 10
-
-        semdedup sweep --dataset cifar10 --encoder vgg16 --regime epochs,steps --out reports/cifar10-sweep
+    - semdedup sweep --dataset mnist --ratio 10,25,50,75 --rank_type random,cossim --seeds 10
+    - semdedup sweep --dataset cifar10 --encoder vgg16 --regime epochs,steps --out reports/cifar10-sweep
     """
     grid(('E2', 'report'), 'reports/runs/sweep-{}', dataset, encoder, ratio, rank_type, prune_type, n_clusters, .05, model, epochs, regime, seeds, holdout, weights, size, test_share, out)
 
@@ -248,15 +244,11 @@ def report(
 
     Examples:
 
-        semdedup report --epochs 8
-
-        semdedup report --dataset cifar10 --encoder vgg16 --out reports/cifar10
-
-        semdedup report --dataset my.npz --ratio 25,50,75 --seeds 10
-
-        semdedup report photos/ --size 64 --ratio 25,50,75
-
-        semdedup report --dataset fmnist --grid evidence --seeds 10
+    - semdedup report --epochs 8
+    - semdedup report --dataset cifar10 --encoder vgg16 --out reports/cifar10
+    - semdedup report --dataset my.npz --ratio 25,50,75 --seeds 10
+    - semdedup report photos/ --size 64 --ratio 25,50,75
+    - semdedup report --dataset fmnist --grid evidence --seeds 10
     """
     grid(('E1', 'E2', 'report'), 'reports/{}', path or dataset, encoder, ratio, rank_type, prune_type, n_clusters, eps, model, epochs, regime, seeds, holdout, weights, size, test_share, out, grid_name, precision, resume, minutes)
 
@@ -269,9 +261,8 @@ def overview(
 
     Examples:
 
-        semdedup overview
-
-        semdedup overview reports/runs
+    - semdedup overview
+    - semdedup overview reports/runs
     """
     from semdedup.reports import make_overview
     typer.echo(make_overview(folder, f'semdedup overview {shlex.quote(str(folder))}'))
@@ -412,15 +403,11 @@ def dedup(
 
     Examples:
 
-        semdedup dedup photos/
-
-        semdedup dedup photos/ --eps 0.1 --keep sharpest --link --out clean/
-
-        semdedup dedup photos/ --target 50% --csv
-
-        semdedup dedup photos/ --list > keep.txt
-
-        semdedup dedup photos/ --encoder efficientnet-lite0 --eps 0.05
+    - semdedup dedup photos/
+    - semdedup dedup photos/ --eps 0.1 --keep sharpest --link --out clean/
+    - semdedup dedup photos/ --target 50% --csv
+    - semdedup dedup photos/ --list > keep.txt
+    - semdedup dedup photos/ --encoder efficientnet-lite0 --eps 0.05
     """
     from semdedup import gallery, own
     how, size, out = way_of(copy, link, symlink), share_or_number('target', target), results_folder(out, path, 'dedup')
@@ -454,11 +441,9 @@ def leaks(
 
     Examples:
 
-        semdedup leaks train/ test/
-
-        semdedup leaks cifar10:train cifar10:test --out cifar10-leaks
-
-        semdedup leaks my.npz:train my.npz:test --eps 0.1 --csv
+    - semdedup leaks train/ test/
+    - semdedup leaks cifar10:train cifar10:test --out cifar10-leaks
+    - semdedup leaks my.npz:train my.npz:test --eps 0.1 --csv
     """
     from semdedup import gallery, own
     out = results_folder(out, test, 'leaks')
@@ -506,11 +491,9 @@ def prune(
 
     Examples:
 
-        semdedup prune photos/ --ratio 50
-
-        semdedup prune photos/ --ratio 25 --floor 100 --prune-type diverse --link --out quarter/
-
-        semdedup prune photos/ --ratio 10 --floor 5% --list > keep.txt
+    - semdedup prune photos/ --ratio 50
+    - semdedup prune photos/ --ratio 25 --floor 100 --prune-type diverse --link --out quarter/
+    - semdedup prune photos/ --ratio 10 --floor 5% --list > keep.txt
     """
     from semdedup import own
     keep, how, least, out = fraction(ratio), way_of(copy, link, symlink), share_or_number('floor', floor), results_folder(out, path, 'prune')
