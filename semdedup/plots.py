@@ -135,17 +135,18 @@ def plot_gain(
     ratios, regimes = sorted(set(t.ratio)), list(dict.fromkeys(t.regime))
     names = sorted(set(t.selection), key=lambda n: (n.startswith('random'), n))
     fig, axes = new_figure(9.5, 1.3 + .3 * len(names), cols=len(ratios), sharey=True)
+    point = lambda colour, filled: dict(marker='o', ms=4.5, color=colour, mfc=colour if filled else 'white')
+    marks = list(zip(regimes, (-.14, .14), (True, False))) # of each regime: how far from its line a point lies, and whether it is filled
     for ax, ratio in zip(axes[0], ratios):
         ax.axvline(0, color='#6b7280', lw=1)
-        for regime, shift, fill in zip(regimes, (-.14, .14), (True, False)):
+        for regime, shift, filled in marks:
             s = t[(t.ratio == ratio) & (t.regime == regime)].set_index('selection')
             for y, name in enumerate(names):
                 if name not in s.index: continue
-                ax.errorbar(s.gain[name], y + shift, xerr=s.gain_ci95[name], fmt='o', ms=4.5, color=colour_of(name), mfc=colour_of(name) if fill else 'white', elinewidth=1.1)
+                ax.errorbar(s.gain[name], y + shift, xerr=s.gain_ci95[name], ls='', elinewidth=1.1, **point(colour_of(name), filled))
         ax.set(title=f'{100 * ratio:g} % kept', ylim=(-.5, len(names) - .5), yticks=range(len(names)), yticklabels=names); ax.grid(axis='y', color='#f3f4f6')
     axes[0, 0].invert_yaxis(); fig.supxlabel('points of accuracy against random subsets', fontsize='medium')
-    points = [Line2D([], [], ls='', marker='o', ms=4.5, color='#374151', mfc='#374151' if fill else 'white', label=f'equal {regime}') for regime, fill in zip(regimes, (True, False))]
-    fig.legend(handles=points, frameon=False, fontsize=8, loc='outside upper right', ncols=len(regimes)) # grey: a colour is that of a selection
+    fig.legend(handles=[Line2D([], [], ls='', label=f'equal {regime}', **point('#374151', filled)) for regime, _, filled in marks], frameon=False, fontsize=8, loc='outside upper right', ncols=len(regimes)) # grey: a colour is that of a selection
     return fig
 
 # %% ../nbs/07_plots.ipynb #a34a3b9d
