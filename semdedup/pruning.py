@@ -539,24 +539,24 @@ def find_eps(
     values: np.ndarray | None = None, # similarities of pairs, where they are at hand: between two of them nothing changes
     first: Sequence[float] = (), # eps to try before all others
 ) -> tuple[float, float]: # the smallest eps found for which at most `m` stay, and the last tried for which more do
-    "Double eps until at most `m` stay, then halve the distance. Taken for granted: with a larger eps no more stay, so that what others have answered is not asked again."
-    low, high, enough = 0., 2. ** -12, {}
-    def at_most_m(eps: float) -> bool:
-        if any(e <= eps for e, yes in enough.items() if yes): return True
-        if any(e >= eps for e, yes in enough.items() if not yes): return False
-        enough[eps] = n_kept(eps) <= m
-        return enough[eps]
-    for eps in (*first, 0.): at_most_m(eps)
-    if enough.get(0.): return 0., 0.
-    while not at_most_m(high):
-        if high >= 2: raise UserError(f'target {m}: {n_kept(2.)} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
-        low, high = high, min(2., 2 * high)
-    values = None if values is None else np.sort(values)
-    while high - low > 1e-9 if values is not None else high - low > 1e-5 * high:
+    "Double eps until at most `m` stay, then draw both ends together. Taken for granted: with a larger eps no more stay, so that what others have answered is not asked again."
+    low, high, counts = -1., np.inf, {}
+    def ask(eps: float) -> None:
+        nonlocal low, high
+        if low < eps < high:
+            counts[eps] = n_kept(eps)
+            low, high = (low, eps) if counts[eps] <= m else (eps, high)
+    for eps in (*first, 0., *(2. ** np.arange(-12, 2))): ask(float(eps))
+    if high == np.inf: raise UserError(f'target {m}: {counts[low]} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
+    if high == 0: return 0., 0.
+    values, even = None if values is None else np.sort(values), True
+    while high - low > 1e-9 if values is not None else high - low > 1e-5 * high and counts[low] > counts[high] + m // 1000:
         if values is not None and np.diff(np.searchsorted(values, [1 - high - SLACK, 1 - low - SLACK]))[0] <= 1: break
-        middle = (low + high) / 2
-        low, high = (low, middle) if at_most_m(middle) else (middle, high)
-    return (high if enough.get(high) else min(e for e, yes in enough.items() if yes)), low # of covers, more may stay just above an eps that was tried
+        width, share = high - low, np.log(counts[low] / (m + .5)) / np.log(counts[low] / max(counts[high], .5)) if even else .5
+        ask(low + width * float(np.clip(share, .02, .98)))
+        even = high - low <= width / 2 or not even
+    return high, low # of covers, more may stay just above an eps that was tried
+
 
 # %% ../nbs/05_pruning.ipynb #e8b03371
 def fill_up(

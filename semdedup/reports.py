@@ -23,14 +23,14 @@ from .selections import METHODS, Pool, choose, rank_and_prune, rule_of
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config',
-           'asks_for_more', 'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid',
-           'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
-           'train_grid', 'summarise', 'seeds_text', 'with_interval', 'read_summary', 'space_of', 'answer', 'crossing',
-           'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment', 'parameters_of',
-           'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri', 'thumbnail',
-           'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of', 'make_report',
-           'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
+__all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'AT_ONCE', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing',
+           'same_config', 'asks_for_more', 'claim_folder', 'State', 'Part', 'original_names', 'original_grid',
+           'evidence_grid', 'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys',
+           'copies_found', 'Grid', 'train_grid', 'summarise', 'seeds_text', 'with_interval', 'read_summary', 'space_of',
+           'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment',
+           'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri',
+           'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
+           'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -241,6 +241,8 @@ def copies_found(
     return float(rightly / gone.sum()), float(rightly / n_copies)
 
 # %% ../nbs/08_reports.ipynb #57099745
+AT_ONCE = 100 # trainings that are selected before they are trained
+
 class Grid:
     "A grid in the making: the results that are there, and how to get those that are not."
     def __init__(self,
@@ -287,10 +289,15 @@ class Grid:
         return wanted[[k not in there for k in keys(wanted)]].reset_index(drop=True)
 
     def train(self, part: Part, checkpoints: int) -> None:
-        "Select and train what a part lacks."
-        todo, runs, facts = self.missing(part), [], []
-        if todo.empty or self.late(): return
-        selected = {}
+        "Select and train what a part lacks, some seeds at a time."
+        todo = self.missing(part)
+        seeds = todo.seed.unique()
+        for some in np.array_split(seeds, min(len(seeds), -(-len(todo) // AT_ONCE))) if len(todo) else []:
+            self.train_some(part, todo[todo.seed.isin(some)].reset_index(drop=True), checkpoints)
+
+    def train_some(self, part: Part, todo: pd.DataFrame, checkpoints: int) -> None:
+        "Select and train some of what a part lacks."
+        selected, runs, facts = {}, [], []
         for row in progress(todo.itertuples(), f'selecting {", ".join(part.selections)[:40]}', len(todo), ' selections'):
             if self.late(): return
             key = row.selection, row.ratio, row.seed

@@ -23,12 +23,13 @@ from .ranking import RANK_TYPES, rank
 from .training import Batches, Recipe, scale_of, threads, train_stack
 
 # %% auto #0
-__all__ = ['DENSE', 'SPARSE', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
+__all__ = ['PLENTIFUL', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
            'hard_prototypes', 'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center',
            'facility_location', 'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours',
            'coverage_centric', 'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs',
-           'apartness', 'ranked', 'ranked_inside', 'leaning', 'leaning_location', 'cover_clusters', 'ours',
-           'ours_labels', 'Method', 'inside_classes', 'rank_and_prune', 'selection_names', 'rule_of', 'choose']
+           'apartness', 'ranked', 'ranked_inside', 'plentiful', 'leaning', 'leaning_sample', 'leaning_location',
+           'cover_clusters', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune', 'selection_names',
+           'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -326,24 +327,40 @@ def ranked_inside(
     return place
 
 # %% ../nbs/06a_selections.ipynb #9a1ea446
-DENSE, SPARSE = .18, .26 # mean distances to the nearest: up to the first the rare is favoured, from the second on the common
+PLENTIFUL = .22 # mean distances to the nearest below it mean that images are plentiful for what they show
+
+def plentiful(
+    apart: np.ndarray, # (n,) float32, from `apartness`
+) -> bool: # True: the rare is worth more than the common; False: the other way round
+    "Whether images are so many that most look like others (after Sorscher et al. 2022, section 2)."
+    return bool(apart.mean() < PLENTIFUL)
 
 def leaning(
     apart: np.ndarray, # (n,) float32, from `apartness`
-) -> float: # 1: towards what is rare; 0: to neither side; −1: towards what is common
-    "What a subset should favour: the rare where images are plentiful for what they show, the common where they are scarce (after Sorscher et al. 2022, section 2)."
-    return float(np.clip((DENSE + SPARSE - 2 * apart.mean()) / (SPARSE - DENSE), -1, 1))
+    lean: float, # 1: towards what is rare; 0: to neither side; −1: towards what is common
+) -> np.ndarray: # (n,) float32, more than 0, less than 1
+    "What each image counts."
+    return .5 + lean * (ranked(apart) - .5)
+
+def leaning_sample(
+    pool: Pool, # what to choose from
+    m: int, # how many
+    rng: np.random.Generator, # who is drawn
+    lean: float, # from −1 to 1, as in `leaning`
+) -> np.ndarray: # (m,) int64, ascending
+    "Images drawn one after the other, with a chance in proportion to what each counts."
+    weight = leaning(pool.apart, lean).astype(np.float64)
+    return np.sort(rng.choice(len(pool), m, replace=False, p=weight / weight.sum(), shuffle=False))
 
 def leaning_location(
     pool: Pool, # what to choose from
     m: int, # how many
     rng: np.random.Generator, # which candidates
-    lean: float | None = None, # from −1 to 1; by `leaning` if not given
+    lean: float, # from −1 to 1, as in `leaning`
 ) -> np.ndarray: # (m,) int64, ascending
-    "Facility location inside the clusters, with more images, and finer, where the favoured ones are."
+    "Facility location inside the clusters, with more images where the favoured ones are, and finer among the rare if it leans to them."
     cluster, sizes = pool.groups.labels, pool.groups.sizes
-    if lean is None: lean = leaning(pool.apart)
-    shares = apportion(m, np.bincount(cluster, .5 + lean * (ranked(pool.apart) - .5), len(sizes)), sizes)
+    shares = apportion(m, np.bincount(cluster, leaning(pool.apart, lean), len(sizes)), sizes)
     return cover_clusters(pool, shares, 1 - max(lean, 0) * (1 - ranked_inside(pool.apart, cluster)), rng)
 
 def cover_clusters(
@@ -359,10 +376,11 @@ def cover_clusters(
         return rows[stochastic_greedy(x[rows], shares[c], chances[c], weight[rows])]
     with Workers() as w: return np.sort(np.concatenate(list(w.map(inside, range(len(shares))))))
 
+
 # %% ../nbs/06a_selections.ipynb #a9a27c10
 def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-    "Without labels: facility location inside the clusters, which favours the rare where images are plentiful and the common where they are scarce."
-    return leaning_location(pool, m, rng)
+    "Without labels: where images are plentiful a sample in which the rare have the greater chance, elsewhere facility location that favours the common."
+    return leaning_sample(pool, m, rng, 1) if plentiful(pool.apart) else leaning_location(pool, m, rng, -1)
 
 def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "With labels: strata of EL2N without the hardest part, which grows with what a short training gets wrong and shrinks with what stays."
@@ -377,6 +395,10 @@ class Method:
     kept: str # why an image stays
     removed: str # why one goes
     uses: str = 'embeddings' # nothing, embeddings, labels, training, or copies: which images are copies
+    scarce: tuple[str, str] | None = None # why, where images are not `plentiful`, if that is another reason
+    def reasons(self, pool: Pool) -> tuple[str, str]: # why an image stays, why one goes
+        "The reasons in a manifest."
+        return self.scarce if self.scarce and not plentiful(pool.apart) else (self.kept, self.removed)
 
 def inside_classes(
     choose: Callable[[Pool, int, np.random.Generator], np.ndarray], # a selection
@@ -403,7 +425,7 @@ METHODS: dict[str, Method] = {
     'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class', 'another image of its small cluster is nearer to the centre', 'labels'),
     'el2n': Method(el2n, 'among the hardest for a short training', 'easier than those kept', 'training'),
     'forgetting': Method(forgetting, 'among the most often forgotten', 'less often forgotten than those kept', 'training'),
-    'ours': Method(ours, 'stands for many', 'others stand for it'),
+    'ours': Method(ours, 'drawn: the rarer, the likelier', 'not drawn: the more common, the likelier', scarce=('stands for many', 'others stand for it')),
     'ours-labels': Method(ours_labels, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or hard beyond use', 'training'),
     'ccs': Method(ccs, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or among the hardest', 'training'),
 }
@@ -443,5 +465,5 @@ def choose(
     method, kept = METHODS[name], np.zeros(len(pool), bool)
     kept[np.arange(len(pool)) if m == len(pool) else method.choose(pool, m, np.random.default_rng(seed))] = True
     place = places(pool.groups, np.argsort(~kept, kind='stable'))[1]
-    return make_selection(pool.groups, place, kept, {True: method.kept, False: method.removed}, kept,
+    return make_selection(pool.groups, place, kept, dict(zip((True, False), method.reasons(pool))), kept,
                           dict(name=name, ratio=float(ratio), seed=int(seed), pool_seed=pool.seed, data=digest(pool.x, pool.labels)))
