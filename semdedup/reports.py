@@ -26,11 +26,12 @@ from .training import REGIMES, Recipe, Run, check_training, difference, holm, in
 __all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'AT_ONCE', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing',
            'same_config', 'asks_for_more', 'claim_folder', 'State', 'Part', 'original_names', 'original_grid',
            'evidence_grid', 'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys',
-           'copies_found', 'Grid', 'train_grid', 'summarise', 'seeds_text', 'with_interval', 'read_summary', 'space_of',
-           'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend', 'experiments_folder', 'experiment',
-           'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri',
-           'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'write_page', 'command_of',
-           'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
+           'copies_found', 'Grid', 'train_grid', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval',
+           'read_summary', 'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend',
+           'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel',
+           'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions',
+           'write_page', 'command_of', 'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts',
+           'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -365,14 +366,26 @@ def seeds_text(
     return f'{most} seeds' if least == most else f'{least} to {most} seeds'
 
 # %% ../nbs/08_reports.ipynb #2c7ca476
+def in_points(
+    value: float, # in points
+) -> str: # one decimal
+    "A number as it is printed: with a minus, not a hyphen, and none before zero."
+    return f'{value:.1f}'.replace('-', '−').replace('−0.0', '0.0')
+
+def plus_minus(
+    mean: float, # in points
+    half: float, # half of the interval's width; NaN for one run
+) -> str: # "0.8 ± 0.5", "0.8", or nothing if there is no mean
+    "A number of points with its interval, for a table."
+    return '' if math.isnan(mean) else in_points(mean) + ('' if math.isnan(half) else f' ± {half:.1f}')
+
 def with_interval(
     mean: float, # in points
     half: float, # half of the interval's width
 ) -> str: # "0.8 points (95 % 0.3 … 1.3)"
     "A number of points with its interval, in words."
-    if math.isnan(half): return f'{mean:.1f} points (one run: no interval)'
-    f = lambda v: f'{v:.1f}'.replace('-', '−').replace('−0.0', '0.0')
-    return f'{f(mean)} points (95 % {f(mean - half)} … {f(mean + half)})'
+    if math.isnan(half): return f'{in_points(mean)} points (one run: no interval)'
+    return f'{in_points(mean)} points (95 % {in_points(mean - half)} … {in_points(mean + half)})'
 
 def read_summary(
     folder: str | Path, # of a report
