@@ -728,9 +728,10 @@ def compare_reports(
 
 def verdicts(
     table: pd.DataFrame, # from `compare_reports`
+    p: str = 'p_holm', # which p-value: after Holm's correction, or `p`, each comparison alone
 ) -> dict[str, tuple[int, int, int]]: # line → above chance, below chance, comparisons
-    "How often a line is above or below chance with p < .05 after Holm's correction."
-    sure = table.p_holm < .05
+    "How often a line is above or below chance with p < .05."
+    sure = table[p] < .05
     return {line: (int((sure & (t.gain > 0)).sum()), int((sure & (t.gain < 0)).sum()), len(t)) for line in LINES if len(t := table[table.line == line])}
 
 def make_overview(
