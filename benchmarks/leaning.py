@@ -29,7 +29,7 @@ SELECTIONS = {'random': (random_subset,), 'draw the common': (leaning_sample, -1
 CNN = Recipe('cnn', precision='bfloat16')
 SETUPS = {'mnist': ('pixels', Recipe(), 20), 'fmnist': ('pixels', Recipe(), 20), 'fmnist-mini': ('pixels', Recipe(epochs=3), 2), 'cifar10': ('efficientnet-lite0', CNN, 8)} # space, training, seeds
 KEY = ['data', 'ratio', 'seed', 'selection']
-COLUMNS = [*KEY, 'distance', 'accuracy'] # distance: the mean to ten neighbours, by which `leaning` decides
+COLUMNS = [*KEY, 'distance', 'accuracy'] # distance: the mean to ten neighbours, by which `plentiful` decides
 
 def setting(name: str) -> tuple[Images, np.ndarray]:
     "The images, whose test split is the validation split, and their embeddings."

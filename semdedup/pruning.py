@@ -557,7 +557,6 @@ def find_eps(
         even = high - low <= width / 2 or not even
     return high, low # of covers, more may stay just above an eps that was tried
 
-
 # %% ../nbs/05_pruning.ipynb #e8b03371
 def fill_up(
     stays: np.ndarray, of: np.ndarray, s: np.ndarray, # what was decided; changed in place

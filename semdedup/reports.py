@@ -23,7 +23,7 @@ from .selections import METHODS, Pool, choose, rank_and_prune, rule_of
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'AT_ONCE', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing',
+__all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing',
            'same_config', 'asks_for_more', 'claim_folder', 'State', 'Part', 'original_names', 'original_grid',
            'evidence_grid', 'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys',
            'copies_found', 'Grid', 'train_grid', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval',
@@ -242,7 +242,7 @@ def copies_found(
     return float(rightly / gone.sum()), float(rightly / n_copies)
 
 # %% ../nbs/08_reports.ipynb #57099745
-AT_ONCE = 100 # trainings that are selected before they are trained
+SELECT_AT_ONCE = 100 # about so many trainings are selected before they are trained
 
 class Grid:
     "A grid in the making: the results that are there, and how to get those that are not."
@@ -292,8 +292,9 @@ class Grid:
     def train(self, part: Part, checkpoints: int) -> None:
         "Select and train what a part lacks, some seeds at a time."
         todo = self.missing(part)
+        if todo.empty: return
         seeds = todo.seed.unique()
-        for some in np.array_split(seeds, min(len(seeds), -(-len(todo) // AT_ONCE))) if len(todo) else []:
+        for some in np.array_split(seeds, min(len(seeds), math.ceil(len(todo) / SELECT_AT_ONCE))):
             self.train_some(part, todo[todo.seed.isin(some)].reset_index(drop=True), checkpoints)
 
     def train_some(self, part: Part, todo: pd.DataFrame, checkpoints: int) -> None:

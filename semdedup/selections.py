@@ -376,7 +376,6 @@ def cover_clusters(
         return rows[stochastic_greedy(x[rows], shares[c], chances[c], weight[rows])]
     with Workers() as w: return np.sort(np.concatenate(list(w.map(inside, range(len(shares))))))
 
-
 # %% ../nbs/06a_selections.ipynb #a9a27c10
 def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Without labels: where images are plentiful a sample in which the rare have the greater chance, elsewhere facility location that favours the common."
