@@ -23,13 +23,13 @@ from .ranking import RANK_TYPES, rank
 from .training import Batches, Recipe, scale_of, threads, train_stack
 
 # %% auto #0
-__all__ = ['PLENTIFUL', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
+__all__ = ['NEIGHBOURS', 'PLENTIFUL', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
            'hard_prototypes', 'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center',
            'facility_location', 'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours',
            'coverage_centric', 'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs',
-           'apartness', 'ranked', 'ranked_inside', 'plentiful', 'leaning', 'leaning_sample', 'leaning_location',
-           'cover_clusters', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune', 'selection_names',
-           'rule_of', 'choose']
+           'apartness', 'ranked', 'ranked_inside', 'plentiful', 'leaning', 'drawn', 'leaning_sample', 'spaced_sample',
+           'leaning_location', 'cover_clusters', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune',
+           'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -48,7 +48,9 @@ class Pool:
     @cached_property
     def short(self) -> np.ndarray: return principal(self.x, 64) # (n, ≤ 64) float32 unit rows
     @cached_property
-    def apart(self) -> np.ndarray: return apartness(self.short) # (n,) float32, how far from others each image is
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray]: return nearest_neighbours(self.short, NEIGHBOURS) # rows and similarities
+    @cached_property
+    def apart(self) -> np.ndarray: return apartness(self.neighbours[1]) # (n,) float32, how far from others each image is
     @cached_property
     def distinct(self) -> tuple[np.ndarray, np.ndarray]: # from `distinct_images`
         images = self.need('images')
@@ -61,7 +63,7 @@ class Pool:
         return getattr(self, what)
     def share(self, other: Pool) -> Pool:
         "Take over from a pool of the same rows what has been computed there and depends on no seed."
-        vars(self).update({name: vars(other)[name] for name in ('short', 'apart') if name in vars(other)})
+        vars(self).update({name: vars(other)[name] for name in ('short', 'neighbours', 'apart') if name in vars(other)})
         return self
     def part(self, rows: np.ndarray) -> Pool: # a pool of some of the rows, for selections inside a class
         return Pool(self.x[rows], seed=self.seed, n_clusters=min(self.n_clusters, len(rows)), recipe=self.recipe)
@@ -187,9 +189,11 @@ def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     return first[top(-kmeans(pool.x[first], min(pool.n_clusters, len(first)), seed=pool.seed).similarity, m)]
 
 # %% ../nbs/06a_selections.ipynb #71b6b3bd
+NEIGHBOURS = 30 # of each image, at most
+
 def d2(pool: Pool, m: int, rng: np.random.Generator, k: int = 10, gamma: float = 1.) -> np.ndarray:
     "Message passing on the graph of `k` nearest neighbours, then greedy picking that discounts the neighbours of what is picked (Maharana et al. 2023)."
-    neighbours, similarity = nearest_neighbours(pool.short, k)
+    neighbours, similarity = (a[:, :k] for a in pool.neighbours)
     weight = np.exp(-gamma * (2 - 2 * similarity)) # of a squared distance between unit rows
     score = 1 + weight.sum(1)
     heap = [(-s, i) for i, s in enumerate(score)]
@@ -205,7 +209,7 @@ def d2(pool: Pool, m: int, rng: np.random.Generator, k: int = 10, gamma: float =
 
 def nearest_neighbours(
     x: np.ndarray, # (n, d) float32 unit rows
-    k: int, # neighbours, at most n - 1
+    k: int, # neighbours; n - 1 where that is less
 ) -> tuple[np.ndarray, np.ndarray]: # (n, k) int64 rows and (n, k) float32 similarities, the nearest first
     "The `k` nearest other rows of each row."
     x = np.ascontiguousarray(x)
@@ -303,11 +307,11 @@ def ccs(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
 
 # %% ../nbs/06a_selections.ipynb #a9a27c01
 def apartness(
-    x: np.ndarray, # (n, d) float32 unit rows
-    k: int = 10, # neighbours
+    similarity: np.ndarray, # (n, any) float32, of each row to its nearest others, the nearest first
+    k: int = 10, # how many of them count
 ) -> np.ndarray: # (n,) float32, 0–2
     "How far apart from others each row stands: 1 − its mean similarity to its `k` nearest others."
-    return 1 - nearest_neighbours(x, k)[1].mean(1) if len(x) > 1 else np.zeros(len(x), np.float32)
+    return 1 - similarity[:, :k].mean(1) if similarity.shape[1] else np.zeros(len(similarity), np.float32)
 
 def ranked(
     values: np.ndarray, # (n,) numbers
@@ -342,15 +346,37 @@ def leaning(
     "What each image counts."
     return .5 + lean * (ranked(apart) - .5)
 
+def drawn(
+    weight: np.ndarray, # (n,) positive numbers
+    rng: np.random.Generator, # who comes first
+) -> np.ndarray: # (n,) int64
+    "All rows, drawn one after the other without replacement, each time with a chance in proportion to the weights of those left (Efraimidis & Spirakis 2006)."
+    return np.argsort(rng.exponential(size=len(weight)) / weight, kind='stable')
+
 def leaning_sample(
     pool: Pool, # what to choose from
     m: int, # how many
     rng: np.random.Generator, # who is drawn
     lean: float, # from −1 to 1, as in `leaning`
 ) -> np.ndarray: # (m,) int64, ascending
-    "Images drawn one after the other, with a chance in proportion to what each counts."
-    weight = leaning(pool.apart, lean).astype(np.float64)
-    return np.sort(rng.choice(len(pool), m, replace=False, p=weight / weight.sum(), shuffle=False))
+    "Images drawn with a chance in proportion to what each counts."
+    return np.sort(drawn(leaning(pool.apart, lean), rng)[:m])
+
+def spaced_sample(
+    pool: Pool, # what to choose from
+    m: int, # how many
+    rng: np.random.Generator, # who is drawn
+    lean: float, # from −1 to 1, as in `leaning`
+) -> np.ndarray: # (m,) int64, ascending
+    "The same draw, in which each image keeps its nearest neighbours out, as many as it stands for (sequential inhibition, Diggle 2003); if too few are left, the first that were kept out come back."
+    order, near = drawn(leaning(pool.apart, lean), rng), pool.neighbours[0][:, :max(1, round(len(pool) / m) - 1)].tolist()
+    free, stay, out = [True] * len(order), [], []
+    for i in order.tolist():
+        if len(stay) == m: break
+        (stay if free[i] else out).append(i)
+        if free[i]:
+            for j in near[i]: free[j] = False
+    return np.sort(stay + out[:m - len(stay)])
 
 def leaning_location(
     pool: Pool, # what to choose from
@@ -378,8 +404,8 @@ def cover_clusters(
 
 # %% ../nbs/06a_selections.ipynb #a9a27c10
 def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-    "Without labels: where images are plentiful a sample in which the rare have the greater chance, elsewhere facility location that favours the common."
-    return leaning_sample(pool, m, rng, 1) if plentiful(pool.apart) else leaning_location(pool, m, rng, -1)
+    "Without labels: where images are plentiful a sample with space in which the rare have the greater chance, elsewhere facility location that favours the common."
+    return spaced_sample(pool, m, rng, 1) if plentiful(pool.apart) else leaning_location(pool, m, rng, -1)
 
 def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "With labels: strata of EL2N without the hardest part, which grows with what a short training gets wrong and shrinks with what stays."
@@ -424,7 +450,7 @@ METHODS: dict[str, Method] = {
     'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class', 'another image of its small cluster is nearer to the centre', 'labels'),
     'el2n': Method(el2n, 'among the hardest for a short training', 'easier than those kept', 'training'),
     'forgetting': Method(forgetting, 'among the most often forgotten', 'less often forgotten than those kept', 'training'),
-    'ours': Method(ours, 'drawn: the rarer, the likelier', 'not drawn: the more common, the likelier', scarce=('stands for many', 'others stand for it')),
+    'ours': Method(ours, 'drawn: the rarer, the likelier', 'one like it was drawn, or it was not: the more common, the likelier', scarce=('stands for many', 'others stand for it')),
     'ours-labels': Method(ours_labels, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or hard beyond use', 'training'),
     'ccs': Method(ccs, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or among the hardest', 'training'),
 }

@@ -26,5 +26,6 @@ def test_leanings_are_trained_once_and_compared(tmp_path):
     def run(): return subprocess.run([sys.executable, SCRIPT.with_name('leaning.py'), '--quick', '--seeds', '2', '--out', out], capture_output=True, text=True)
     first, table = run(), out.read_bytes() if out.exists() else None
     assert first.returncode == 0 and table, first.stderr
-    assert len(table.splitlines()) == 1 + 2 * 6 and all(f'{how} the {which}' in first.stdout for how in ('draw', 'cover') for which in ('common', 'rare')) and 'cover both alike' in first.stdout
+    named = {line.split('|')[3].strip() for line in first.stdout.splitlines() if '%' not in line and 'fmnist-mini' in line}
+    assert len(table.splitlines()) == 1 + 2 * 7 and named == {'draw the rare', 'draw the common, with space', 'draw the rare, with space', 'cover the common', 'cover both alike', 'cover the rare'}
     assert run().stdout == first.stdout and out.read_bytes() == table
