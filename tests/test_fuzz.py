@@ -46,7 +46,7 @@ VECTORS = pa.table({'id': [f'i{i}' for i in range(40)], 'x': pa.array(X.tolist()
 IMAGES = pa.table({'image': pa.array([{'bytes': picture('PNG'), 'path': f'{i}.png'} for i in range(6)]), 'label': [0, 1] * 3})
 SPLIT = dict(train_images=PIXELS, train_labels=np.arange(6) % 2, test_images=PIXELS[:2], test_labels=[0, 1], classes=['a', 'b'])
 KINDS = {'png': picture('PNG'), 'jpeg': picture('JPEG'), 'gif': picture('GIF'), 'webp': picture('WEBP'), 'bmp': picture('BMP'), 'ppm': picture('PPM'), 'tiff': picture('TIFF', compression='tiff_lzw'),
-         'jpeg 2000': picture('JPEG2000'), 'exif': picture('JPEG', exif=b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0'), **({'avif': picture('AVIF')} if features.check('avif') else {})}
+         'jpeg 2000': picture('JPEG2000'), 'exif': picture('JPEG', exif=b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0'), **({'avif': picture('AVIF')} if 'avif' in features.get_supported() else {})}
 
 # How each is read, to the last byte
 
