@@ -51,7 +51,7 @@ lint: $(VENV)/.dev ## ruff, codespell and mypy
 	@$(BIN)/mypy
 
 coverage: $(VENV)/.dev ## how much of the package the notebooks and tests/ run, by line and branch: htmlcov/index.html; below 95 % is an error
-	@rm -f .coverage .coverage.*; status=0; \
+	@rm -f .coverage .coverage.*; export COVERAGE_FILE="$$PWD/.coverage"; status=0; \
 	for notebook in nbs/[01]*.ipynb; do $(BIN)/coverage run tools/cover_notebooks.py $$notebook || status=1; done; \
 	$(BIN)/coverage run -m pytest || status=1; \
 	$(BIN)/coverage combine -q; $(BIN)/coverage html -q; $(BIN)/coverage report || status=1; exit $$status
