@@ -4,8 +4,9 @@
     python benchmarks/scan.py [--quick] [--only speed memory] [--rounds 2]
 
 The loop is what one writes without thinking: ImageFolder, Resize, batches of 64, no processes or as many as there are CPUs (the better
-of the two counts), and the encoder on each batch, with as many threads as torch takes by itself. It does nothing else. `scan` also
-digests bytes and pixels, makes thumbnails, and writes everything to disk. All take turns, round after round; the fastest round counts.
+of the two counts), and on each batch the network as its package hands it out, with as many threads as torch takes by itself. It does
+nothing else. `scan` also digests bytes and pixels, makes thumbnails, and writes everything to disk. All take turns, round after round;
+the fastest round counts.
 `bfloat16` is the same network with half as many bits (`precision='bfloat16'`), and resnet18 has weights drawn at random: it is its
 speed that counts. `CPU ms` is what all processes together used for an image: it tells more than the clock where others work too.
 
@@ -15,6 +16,7 @@ writes only where `--out` says.
 import argparse, json, os, resource, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 import numpy as np
+import torch
 from dedup import machine, markdown, short
 from PIL import Image
 from semdedup.core import Workers, atomic_write, cpu_count
@@ -50,13 +52,29 @@ def make(name: str, side: int | None, precision: str = 'float32'):
         return TorchEncoder(name, resnet18(weights=None), side, device='cpu', precision=precision, **IMAGENET_INPUT)
     return get_encoder(name, side or 32, precision, size=side, device='cpu')
 
-def plain(folder: Path, encoder, n_workers: int) -> int:
+def as_it_comes(name: str, side: int | None):
+    "The same network for the plain loop: a function of a batch (b, 3, side, side) uint8, and the side. `copies` is no network and has no other form."
+    if not side: return (encoder := make(name, side)), encoder.size
+    if name == 'resnet18':
+        from torchvision.models import resnet18
+        net = resnet18(weights=None)
+        net.fc = torch.nn.Identity()
+    else:
+        from efficientnet_lite_pytorch import EfficientNet
+        net = EfficientNet.from_name(name)
+        net.forward = lambda x: net.extract_features(x).mean((2, 3))
+    net.eval()
+    @torch.inference_mode()
+    def features(x: np.ndarray) -> np.ndarray: return net((torch.from_numpy(x).float() / 255 - .45) / .225).numpy()
+    return features, side
+
+def plain(folder: Path, encode, side: int, n_workers: int) -> int:
     "The plain loop; returns how many images it saw."
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import Compose, PILToTensor, Resize
-    images = ImageFolder(str(folder), Compose([Resize((encoder.size, encoder.size)), PILToTensor()]))
-    return sum(len(encoder(x.numpy())) for x, _ in DataLoader(images, batch_size=64, num_workers=n_workers))
+    images = ImageFolder(str(folder), Compose([Resize((side, side)), PILToTensor()]))
+    return sum(len(encode(x.numpy())) for x, _ in DataLoader(images, batch_size=64, num_workers=n_workers))
 
 def cpu_seconds() -> float:
     "Of this process and of its children that have ended."
@@ -76,8 +94,8 @@ def speed(root: Path, part: int, rounds: int) -> list[dict]:
     for size, (width, height, n) in SETS.items():
         folder = folder_of(root, size, max(40, n // part), width, height)
         for name, side in ENCODERS.items():
-            encoder, shorter, cache = make(name, side), make(name, side, 'bfloat16') if side else None, root/'cache'
-            methods = {'plain loop': lambda: plain(folder, encoder, 0), f'plain loop, {cpu_count()} processes': lambda: plain(folder, encoder, cpu_count()),
+            encoder, shorter, usual, cache = make(name, side), make(name, side, 'bfloat16') if side else None, as_it_comes(name, side), root/'cache'
+            methods = {'plain loop': lambda: plain(folder, *usual, 0), f'plain loop, {cpu_count()} processes': lambda: plain(folder, *usual, cpu_count()),
                        'scan': lambda: len(scan(folder, encoder, cache=False).table)}
             if side: methods['scan, bfloat16'] = lambda: len(scan(folder, shorter, cache=False).table)
             seen = {m: [] for m in methods}
@@ -95,11 +113,11 @@ def speed(root: Path, part: int, rounds: int) -> list[dict]:
 CHILD = """
 import sys; sys.path.insert(0, {here!r})
 from pathlib import Path
-from scan import make, plain, scan, cpu_count
+from scan import as_it_comes, make, plain, scan, cpu_count
 encoder = make('copies', None)
 print('ready', flush=True); sys.stdin.readline()
 if {method!r} == 'scan': scan(Path({folder!r}), encoder, cache=False)
-else: plain(Path({folder!r}), encoder, cpu_count())
+else: plain(Path({folder!r}), *as_it_comes('copies', None), cpu_count())
 """
 
 def peak(method: str, folder: Path) -> float:
