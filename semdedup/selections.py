@@ -63,7 +63,7 @@ class Pool:
         return getattr(self, what)
     def share(self, other: Pool) -> Pool:
         "Take over from a pool of the same rows what has been computed there and depends on no seed."
-        vars(self).update({name: vars(other)[name] for name in ('short', 'neighbours', 'apart') if name in vars(other)})
+        vars(self).update({name: vars(other)[name] for name in ('short', 'neighbours') if name in vars(other)})
         return self
     def part(self, rows: np.ndarray) -> Pool: # a pool of some of the rows, for selections inside a class
         return Pool(self.x[rows], seed=self.seed, n_clusters=min(self.n_clusters, len(rows)), recipe=self.recipe)
@@ -192,7 +192,7 @@ def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
 NEIGHBOURS = 30 # of each image, at most
 
 def d2(pool: Pool, m: int, rng: np.random.Generator, k: int = 10, gamma: float = 1.) -> np.ndarray:
-    "Message passing on the graph of `k` nearest neighbours, then greedy picking that discounts the neighbours of what is picked (Maharana et al. 2023)."
+    "Message passing on the graph of `k` nearest neighbours (`NEIGHBOURS` at most), then greedy picking that discounts the neighbours of what is picked (Maharana et al. 2023)."
     neighbours, similarity = (a[:, :k] for a in pool.neighbours)
     weight = np.exp(-gamma * (2 - 2 * similarity)) # of a squared distance between unit rows
     score = 1 + weight.sum(1)
@@ -368,7 +368,7 @@ def spaced_sample(
     rng: np.random.Generator, # who is drawn
     lean: float, # from −1 to 1, as in `leaning`
 ) -> np.ndarray: # (m,) int64, ascending
-    "The same draw, in which each image keeps its nearest neighbours out, as many as it stands for (sequential inhibition, Diggle 2003); if too few are left, the first that were kept out come back."
+    "The same draw, in which each image keeps its nearest neighbours out, as many as it stands for and `NEIGHBOURS` at most (sequential inhibition, Diggle 2003); if too few are left, the first that were kept out come back."
     order, near = drawn(leaning(pool.apart, lean), rng), pool.neighbours[0][:, :max(1, round(len(pool) / m) - 1)].tolist()
     free, stay, out = [True] * len(order), [], []
     for i in order.tolist():

@@ -16,7 +16,7 @@ def encoded(im, format='PNG', **kwargs):
     return out.getvalue()
 
 def without(jpeg, *kinds):
-    "A JPEG less its segments of these kinds: the second byte of their marks."
+    "A JPEG less its segments of these kinds (the second byte of their marks), in two pieces: what stands before the scan, and the rest."
     kept, at = [jpeg[:2]], 2
     while jpeg[at + 1] != 0xda: # the scan, which is all that follows
         end = at + 2 + int.from_bytes(jpeg[at + 2:at + 4], 'big')
