@@ -5,9 +5,10 @@
 # %% ../nbs/05_pruning.ipynb #757d08bb
 from __future__ import annotations
 import json
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -22,16 +23,16 @@ from .ranking import Ranking, as_scores
 from .vectors import Vectors, join, open_vectors
 
 # %% auto #0
-__all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FORMAT', 'Selection', 'make_selection', 'apportion',
-           'total_of', 'common', 'diverse', 'systematic', 'equal_shares', 'stratified', 'places', 'keep_in_clusters',
-           'prune', 'check_classes', 'class_floors', 'keep_with_floors', 'hard', 'easy', 'first', 'shuffled',
-           'priorities', 'keep_order', 'greedy_cover', 'covered_by', 'find_stand_ins', 'BelowFloor', 'Evidence',
-           'with_twins', 'choose_floor', 'Among', 'cover_part', 'cover_in_parts', 'stand_ins', 'Decided', 'target_size',
-           'most_duplicated', 'find_eps', 'fill_up', 'cover_to_size', 'cluster_for', 'without_twins',
-           'with_best_of_twins', 'guess_threshold', 'compare_in_parts', 'compare', 'blank_table', 'with_invalid',
-           'size_left', 'select', 'known', 'again', 'rethreshold', 'resize', 'check_groups', 'check_ids', 'deduplicate',
-           'check_new', 'decide_new', 'Grown', 'add', 'rows_of', 'subset', 'sampler', 'select_rows', 'write_manifest',
-           'to_parquet', 'from_parquet']
+__all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FIRST_GUESS', 'FORMAT', 'Selection', 'make_selection',
+           'apportion', 'total_of', 'common', 'diverse', 'systematic', 'equal_shares', 'stratified', 'places',
+           'keep_in_clusters', 'prune', 'check_classes', 'class_floors', 'keep_with_floors', 'hard', 'easy', 'first',
+           'shuffled', 'priorities', 'keep_order', 'greedy_cover', 'covered_by', 'find_stand_ins', 'BelowFloor',
+           'Evidence', 'with_twins', 'choose_floor', 'Among', 'cover_part', 'cover_in_parts', 'stand_ins', 'Decided',
+           'target_size', 'most_duplicated', 'find_eps', 'search_eps', 'fill_up', 'count_kept', 'enough_for',
+           'cover_to_size', 'cluster_for', 'without_twins', 'with_best_of_twins', 'guess_threshold', 'compare_in_parts',
+           'pairs_in_memory', 'compare', 'blank_table', 'with_invalid', 'size_left', 'select', 'known', 'again',
+           'rethreshold', 'resize', 'check_groups', 'check_ids', 'deduplicate', 'check_new', 'decide_new', 'Grown',
+           'add', 'rows_of', 'subset', 'sampler', 'select_rows', 'write_manifest', 'to_parquet', 'from_parquet']
 
 # %% ../nbs/05_pruning.ipynb #6286138d
 COLUMNS = {'index': 'int64', 'id': 'str', 'cluster': 'int64', 'similarity': 'float32', 'rank': 'int64', 'kept': 'bool', 'reason': 'str',
@@ -458,11 +459,11 @@ def cover_in_parts(
     most: int, # pairs in memory
     device: str = 'cpu', # cpu, cuda or mps
     checkpoint: Checkpoint | None = None, # where to save what is decided
-    same: tuple[np.ndarray, np.ndarray] | None = None, # twins, which the plan leaves out, and the first of each
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 covered by, (n,) float64 similarity
+) -> np.ndarray: # (n,) bool who stays
     "The covering rule in bounded memory, however many duplicates there are."
     v, n, order = plan.v, len(plan.v), np.argsort(plan.place)
-    state, parts = np.zeros(n, np.int8) if plan.use is None else np.where(plan.use, 0, 2).astype(np.int8), np.array([[0, n, 0]]) # parts still to do, the next one last: from, to, and since when it was not compared
+    state = np.zeros(n, np.int8) if plan.use is None else np.where(plan.use, 0, 2).astype(np.int8)
+    parts = np.array([[n // 2, n, 0], [n // 4, n // 2, 0], [0, n // 4, 0]]) # still to do, the next one last: from, to, and since when it was not compared
     name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold)}'
     saved = checkpoint.read(name) if checkpoint else None
     if saved: state, parts = saved
@@ -476,24 +477,26 @@ def cover_in_parts(
                 parts = np.concatenate([parts, [[middle, stop, start], [start, middle, start]]])
             if checkpoint: checkpoint.save(name, [state, parts])
             bar.update(int((state > 0).sum()) - bar.n)
-        of, s = stand_ins(among, state == 1, same)
     v.unchanged()
-    return state == 1, of, s
+    return state == 1
 
 def stand_ins(
-    among: Among, # who is compared with whom
+    plan: Plan, # who is compared with whom
     stays: np.ndarray, # (n,) bool
+    device: str = 'cpu', # cpu, cuda or mps
     same: tuple[np.ndarray, np.ndarray] | None = None, # twins, which the plan leaves out, and the first of each
 ) -> tuple[np.ndarray, np.ndarray]: # (n,) int64 the most similar item that stays, -1 for none; (n,) float64 similarity
     "Who stands for each item that goes: for a twin of what stays the first of its kind, for all others a search."
     of, s, gone = np.full(len(stays), -1), np.full(len(stays), np.nan), ~stays
     if same is not None and len(same[0]):
-        (twin, first), among = same, Among(replace(among.plan, use=None), among.device, among.workers)
+        (twin, first), plan = same, replace(plan, use=None)
         led = stays[first]
         of[twin[led]], s[twin[led]], gone[twin[led]] = first[led], 1., False
     if gone.any() and stays.any():
-        item, other, similarity = among.best(np.flatnonzero(gone), np.flatnonzero(stays))
+        with workers_on(plan.client, 1 if plan.client or device != 'cpu' else None) as w:
+            item, other, similarity = Among(plan, device, w).best(np.flatnonzero(gone), np.flatnonzero(stays))
         of[item], s[item] = other, similarity
+        plan.v.unchanged()
     return of, s
 
 # %% ../nbs/05_pruning.ipynb #fda99448
@@ -536,26 +539,34 @@ def most_duplicated(
 def find_eps(
     n_kept: Callable[[float], int], # eps → how many stay
     m: int, # how many shall stay
-    values: np.ndarray | None = None, # similarities of pairs, where they are at hand: between two of them nothing changes
-    first: Sequence[float] = (), # eps to try before all others
-) -> tuple[float, float]: # the smallest eps found for which at most `m` stay, and the last tried for which more do
-    "Double eps until at most `m` stay, then draw both ends together. Taken for granted: with a larger eps no more stay, so that what others have answered is not asked again."
-    low, high, counts = -1., np.inf, {}
-    def ask(eps: float) -> None:
-        nonlocal low, high
-        if low < eps < high:
-            counts[eps] = n_kept(eps)
-            low, high = (low, eps) if counts[eps] <= m else (eps, high)
-    for eps in (*first, 0., *(2. ** np.arange(-12, 2))): ask(float(eps))
-    if high == np.inf: raise UserError(f'target {m}: {counts[low]} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
-    if high == 0: return 0., 0.
-    values, even = None if values is None else np.sort(values), True
-    while high - low > 1e-9 if values is not None else high - low > 1e-5 * high and counts[low] > counts[high] + m // 1000:
-        if values is not None and np.diff(np.searchsorted(values, [1 - high - SLACK, 1 - low - SLACK]))[0] <= 1: break
-        width, share = high - low, np.log(counts[low] / (m + .5)) / np.log(counts[low] / max(counts[high], .5)) if even else .5
-        ask(low + width * float(np.clip(share, .02, .98)))
-        even = high - low <= width / 2 or not even
-    return high, low # of covers, more may stay just above an eps that was tried
+    similarity: np.ndarray, # of the pairs
+) -> float: # one at which at most `m` stay, while more do at the next smaller one
+    "The `eps`, among the distances of pairs, that a target amounts to."
+    eps = np.unique(np.r_[0., 1 - np.minimum(similarity, 1)])
+    at = bisect_left(eps, True, key=lambda e: n_kept(float(e)) <= m)
+    if at == len(eps): raise UserError(f'target {m}: {n_kept(float(eps[-1]))} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
+    return float(eps[at])
+
+# %% ../nbs/05_pruning.ipynb #9baea412
+def search_eps(
+    n_kept: Callable[[float], int], # eps → how many stay
+    m: int, # how many shall stay
+    guess: float, # where to begin
+) -> float: # one at which at most `m` stay, and nearly so many, or more do just below
+    "The `eps` that a target amounts to, found with few trials."
+    from scipy.optimize import brentq # the smallest install does without SciPy where a target needs no parts
+    counts = {}
+    @cache
+    def excess(eps: float) -> float: # on a logarithmic scale; 0 where it is near enough
+        counts[eps] = n_kept(eps)
+        return 0. if 0 <= m - counts[eps] <= m // 1000 else float(np.log(max(counts[eps], .5) / (m + .5 - m / 2000)))
+    low = high = guess
+    while excess(high) > 0:
+        if high >= 2: raise UserError(f'target {m}: {counts[high]} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
+        low, high = high, min(2 * high, 2.)
+    while low > 0 and excess(low) < 0: low, high = (low / 2 if low > 1e-4 else 0.), low
+    if excess(low) > 0: brentq(excess, low, high, xtol=1e-5 * high)
+    return min(eps for eps, n in counts.items() if n <= m)
 
 # %% ../nbs/05_pruning.ipynb #e8b03371
 def fill_up(
@@ -570,22 +581,35 @@ def fill_up(
     return stays, of, s
 
 # %% ../nbs/05_pruning.ipynb #1aae9a77
+def count_kept(
+    evidence: Evidence, # of rule cover
+    eps: float, # how far apart duplicates may be
+) -> int: # how many stay, twins left out; raises `BelowFloor` where pairs are missing
+    "How many the covering rule keeps."
+    e = evidence
+    if 1 - eps < e.floor - SLACK: e.decide(1 - eps) # raises
+    use = e.similarity >= 1 - eps - SLACK
+    return int(greedy_cover(e.later[use], e.earlier[use], len(e.plan.v)).sum()) - len(e.twins[0])
+
+def enough_for(
+    evidence: Evidence, # of rule cover
+    m: int, # how many shall stay
+) -> bool: # no: pairs are needed further down
+    "Do the pairs at hand lead to this size?"
+    return evidence.floor <= -1 or count_kept(evidence, 1 - evidence.floor) <= m
+
 def cover_to_size(
     evidence: Evidence, # of rule cover
     m: int, # how many shall stay
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]: # stays, duplicate of, similarity, eps
-    "The covering rule with the smallest eps for which at most `m` stay; the least similar come back until `m` do."
+    "The covering rule with an eps for which at most `m` stay, but more at the next smaller one; the least similar come back until `m` do."
     n, e = len(evidence.plan.v), evidence
-    def n_kept(eps: float) -> int:
-        if 1 - eps < e.floor - SLACK: e.decide(1 - eps) # raises
-        use = e.similarity >= 1 - eps - SLACK
-        return int(greedy_cover(e.later[use], e.earlier[use], n).sum()) - len(e.twins[0])
     if isinstance(e, Decided):
         if e.size != m: e.decide(-2.) # raises
         return *e.decide(e.floor), 1 - e.floor
     if m == n: return np.ones(n, bool), np.full(n, -1), np.full(n, np.nan), 0.
-    reach = 1 - e.floor
-    eps = min(reach, find_eps(n_kept, m, e.similarity, [reach] if reach < 2 else [])[0]) # pairs further down are not needed to know that fewer would stay
+    if not enough_for(e, m): raise BelowFloor(f'target {m} needs pairs below a similarity of {e.floor:.6g}; those at hand begin at it.')
+    eps = min(1 - e.floor, find_eps(lambda eps: count_kept(e, eps), m, e.similarity))
     return *fill_up(*e.decide(1 - eps), e.plan.place, m), eps
 
 # %% ../nbs/05_pruning.ipynb #0463cf7e
@@ -643,10 +667,12 @@ def guess_threshold(
         later, earlier, s = found
         stays = lambda e: len(items) - len(plan.v) + int(greedy_cover(later[s >= 1 - e - SLACK], earlier[s >= 1 - e - SLACK], len(plan.v)).sum())
         if stays(eps) <= m:
-            return max(-1., 1 - 1.25 * find_eps(stays, m, found[2])[0] - .01) # pairs grow fast with eps: a little further down, not much
+            return max(-1., 1 - 1.25 * find_eps(stays, m, found[2]) - .01) # pairs grow fast with eps: a little further down, not much
     return -1.
 
 # %% ../nbs/05_pruning.ipynb #f6495b79
+FIRST_GUESS = .65 # of the eps that `guess_threshold` gives, which is meant to be too large
+
 def compare_in_parts(
     plan: Plan, # without twins
     threshold: float, # the one that is asked for, or where the search for a size begins
@@ -655,11 +681,25 @@ def compare_in_parts(
     same: tuple[np.ndarray, np.ndarray], # twins, and the first of each
 ) -> Decided:
     "Evidence where there are more pairs than memory holds: the decision itself."
-    parts_at = lambda eps: cover_in_parts(replace(plan, threshold=1 - eps), 1 - eps, plan.most, device, saved, same)
-    if size is not None: threshold = 1 - find_eps(lambda eps: int(parts_at(eps)[0].sum()), size, first=[.6 * (1 - threshold), 1 - threshold])[0]
-    stays, of, s = parts_at(1 - threshold)
+    stays_at = cache(lambda eps: cover_in_parts(replace(plan, threshold=1 - eps), 1 - eps, plan.most, device, saved))
+    eps = 1 - threshold if size is None else search_eps(lambda e: int(stays_at(e).sum()), size, FIRST_GUESS * (1 - threshold))
+    stays, threshold = stays_at(eps), 1 - eps
+    of, s = stand_ins(replace(plan, threshold=threshold), stays, device, same)
     if size is not None: stays, of, s = fill_up(stays, of, s, plan.place, size)
     return Decided(plan, 'cover', threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same, size=size)
+
+def pairs_in_memory(
+    plan: Plan, # without twins
+    floors: Iterable[float], # thresholds to try, the lowest first
+    saved: Checkpoint | None, device: str, # as for `deduplicate`
+    same: tuple[np.ndarray, np.ndarray], # twins, and the first of each
+) -> Evidence | None: # None: there are too many pairs above each of them
+    "All pairs down to the first floor at which memory holds them."
+    for floor in floors:
+        below = replace(plan, threshold=floor)
+        pairs = collect(below, 'pairs', floor, plan.most, device=device, checkpoint=saved)
+        if pairs is not None: return Evidence(below, 'cover', floor, *pairs, same)
+    return None
 
 def compare(
     v: Vectors, groups: Clusters, order: np.ndarray, rule: str, eps: float | None, size: int | None, probes: int, exact: bool,
@@ -668,24 +708,17 @@ def compare(
     "Find what the rule needs to know, for this eps or size and, as far as memory allows, for others."
     place = np.empty(len(v), np.int64); place[order] = np.arange(len(v))
     plan, same = without_twins(Plan(v, groups, place, probes, exact, -1., memory, client))
-    most = plan.most
     if rule == 'semdedup':
         if exact and size is None: plan = replace(plan, threshold=1 - eps)
         return with_best_of_twins(Evidence(plan, rule, plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same))
-    threshold = 1 - eps if size is None else guess_threshold(plan, size, most, device, seed)
+    threshold = 1 - eps if size is None else guess_threshold(plan, size, plan.most, device, seed)
     while True:
-        floor = threshold if exact else choose_floor(plan, threshold, min(most // 2, 2_000_000))
-        plan = replace(plan, threshold=floor)
-        pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
-        if pairs is None and floor < threshold: # the estimate was too low
-            plan = replace(plan, threshold=(floor := threshold))
-            pairs = collect(plan, 'pairs', floor, most, device=device, checkpoint=saved)
-        if pairs is None: return compare_in_parts(plan, threshold, size, saved, device, same)
-        evidence = Evidence(plan, rule, floor, *pairs, same)
-        if size is None: return evidence
-        try: cover_to_size(evidence, size)
-        except BelowFloor: threshold = max(-1., 1 - 1.5 * (1 - threshold)); continue # pairs are needed further down
-        return evidence
+        floors = [threshold] if exact else [choose_floor(plan, threshold, min(plan.most // 2, 2_000_000)), threshold]
+        too_many = size is not None and not exact and choose_floor(plan, 1., plan.most) > threshold # to look for a size in parts is cheap, so that an estimate is enough
+        evidence = None if too_many else pairs_in_memory(plan, dict.fromkeys(floors), saved, device, same)
+        if evidence is None: return compare_in_parts(plan, threshold, size, saved, device, same)
+        if size is None or enough_for(evidence, size): return evidence
+        threshold = max(-1., 1 - 1.5 * (1 - threshold)) # pairs are needed further down
 
 # %% ../nbs/05_pruning.ipynb #bda3150c
 def blank_table(
@@ -890,7 +923,9 @@ def decide_new(
     both = join(plan.v.subset(kept), fresh)
     plan = replace(plan, v=both, groups=groups, place=np.arange(len(both)), threshold=threshold, use=None)
     pairs = collect(plan, 'pairs', threshold, plan.most, only=np.arange(len(both)) >= len(kept))
-    if pairs is None: stays, of, s = cover_in_parts(plan, threshold, plan.most)
+    if pairs is None:
+        stays = cover_in_parts(plan, threshold, plan.most)
+        of, s = stand_ins(plan, stays)
     else:
         stays = greedy_cover(*pairs[:2], len(both))
         of, s = covered_by(*pairs, stays, plan.place)
