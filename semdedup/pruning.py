@@ -560,7 +560,7 @@ def search_eps(
     def excess(eps: float) -> float: # on a logarithmic scale; 0 where it is near enough
         counts[eps] = n_kept(eps)
         return 0. if 0 <= m - counts[eps] <= m // 1000 else float(np.log(max(counts[eps], .5) / (m + .5 - m / 2000)))
-    low = high = guess
+    low = high = max(guess, 1e-5)
     while excess(high) > 0:
         if high >= 2: raise UserError(f'target {m}: {counts[high]} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
         low, high = high, min(2 * high, 2.)
