@@ -242,10 +242,12 @@ def distinct_images(
     rounds: int = 5, # at most
 ) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 rows that stay, ascending; (n,) float32 how probable it is that each of the others is a copy, 0 for those that stay
     "One image of each group of verified copies, the first in the order of the data."
-    stays, certain = np.arange(len(x)), np.zeros(len(x), np.float32)
+    stays, certain, seen = np.arange(len(x)), np.zeros(len(x), np.float32), np.empty(0, np.int64)
     for _ in range(rounds):
         pairs = find_candidates(images[stays], x[stays], k)
         pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+        name = stays[pairs] @ [len(x), 1]
+        pairs, seen = pairs[~np.isin(name, seen)], np.union1d(seen, name) # two that stayed although they were compared are no copies
         s = verify(pairs, images[stays])
         pairs, s, best = pairs[s >= sure], s[s >= sure], np.zeros(len(stays), np.float32)
         np.maximum.at(best, pairs[:, 1], s)
