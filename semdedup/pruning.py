@@ -608,7 +608,7 @@ def cover_to_size(
         if e.size != m: e.decide(-2.) # raises
         return *e.decide(e.floor), 1 - e.floor
     if m == n: return np.ones(n, bool), np.full(n, -1), np.full(n, np.nan), 0.
-    if not enough_for(e, m): raise BelowFloor(f'target {m} needs pairs below a similarity of {e.floor:.6g}; those at hand begin at it.')
+    if not enough_for(e, m): e.decide(-2.) # raises, each kind of evidence in its own words
     eps = min(1 - e.floor, find_eps(lambda eps: count_kept(e, eps), m, e.similarity))
     return *fill_up(*e.decide(1 - eps), e.plan.place, m), eps
 
