@@ -27,12 +27,13 @@ __all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FIRST_G
            'apportion', 'total_of', 'common', 'diverse', 'systematic', 'equal_shares', 'stratified', 'places',
            'keep_in_clusters', 'prune', 'check_classes', 'class_floors', 'keep_with_floors', 'hard', 'easy', 'first',
            'shuffled', 'priorities', 'keep_order', 'greedy_cover', 'covered_by', 'find_stand_ins', 'BelowFloor',
-           'Evidence', 'with_twins', 'choose_floor', 'Among', 'cover_part', 'cover_in_parts', 'stand_ins', 'Decided',
-           'target_size', 'most_duplicated', 'find_eps', 'search_eps', 'fill_up', 'count_kept', 'enough_for',
-           'cover_to_size', 'cluster_for', 'without_twins', 'with_best_of_twins', 'guess_threshold', 'compare_in_parts',
-           'pairs_in_memory', 'compare', 'blank_table', 'with_invalid', 'size_left', 'select', 'known', 'again',
-           'rethreshold', 'resize', 'check_groups', 'check_ids', 'deduplicate', 'check_new', 'decide_new', 'Grown',
-           'add', 'rows_of', 'subset', 'sampler', 'select_rows', 'write_manifest', 'to_parquet', 'from_parquet']
+           'Evidence', 'with_twins', 'choose_floor', 'Among', 'workers_for', 'cover_part', 'cover_in_parts',
+           'stand_ins', 'Decided', 'target_size', 'most_duplicated', 'out_of_reach', 'find_eps', 'search_eps',
+           'fill_up', 'count_kept', 'enough_for', 'cover_to_size', 'cluster_for', 'without_twins', 'with_best_of_twins',
+           'guess_threshold', 'compare_in_parts', 'pairs_in_memory', 'compare', 'blank_table', 'with_invalid',
+           'size_left', 'select', 'known', 'again', 'rethreshold', 'resize', 'check_groups', 'check_ids', 'deduplicate',
+           'check_new', 'decide_new', 'Grown', 'add', 'rows_of', 'subset', 'sampler', 'select_rows', 'write_manifest',
+           'to_parquet', 'from_parquet']
 
 # %% ../nbs/05_pruning.ipynb #6286138d
 COLUMNS = {'index': 'int64', 'id': 'str', 'cluster': 'int64', 'similarity': 'float32', 'rank': 'int64', 'kept': 'bool', 'reason': 'str',
@@ -433,6 +434,13 @@ class Among:
             found.append(r)
         return in_order(found, self.plan.place, self.plan.across)
 
+def workers_for(
+    plan: Plan, # who is compared with whom
+    device: str, # cpu, cuda or mps
+) -> Workers: # one thread where a cluster or a GPU does the work
+    "Who compares for a plan."
+    return workers_on(plan.client, 1 if plan.client or device != 'cpu' else None)
+
 # %% ../nbs/05_pruning.ipynb #221203c0
 def cover_part(
     among: Among, # who is compared with whom
@@ -467,7 +475,7 @@ def cover_in_parts(
     name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold)}'
     saved = checkpoint.read(name) if checkpoint else None
     if saved: state, parts = saved
-    with workers_on(plan.client, 1 if plan.client or device != 'cpu' else None) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
+    with workers_for(plan, device) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
         among = Among(plan, device, w)
         while len(parts):
             (start, stop, since), parts = parts[-1], parts[:-1]
@@ -493,7 +501,7 @@ def stand_ins(
         led = stays[first]
         of[twin[led]], s[twin[led]], gone[twin[led]] = first[led], 1., False
     if gone.any() and stays.any():
-        with workers_on(plan.client, 1 if plan.client or device != 'cpu' else None) as w:
+        with workers_for(plan, device) as w:
             item, other, similarity = Among(plan, device, w).best(np.flatnonzero(gone), np.flatnonzero(stays))
         of[item], s[item] = other, similarity
         plan.v.unchanged()
@@ -536,6 +544,13 @@ def most_duplicated(
     return stays, 1 - float(similarity[order[n - m - 1]]) if m < n else 0.
 
 # %% ../nbs/05_pruning.ipynb #3345e498
+def out_of_reach(
+    m: int, # how many shall stay
+    n: int, # how many stay at the largest eps
+) -> UserError: # to be raised
+    "What to say of a target that no eps leads to."
+    return UserError(f'target {m}: {n} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
+
 def find_eps(
     n_kept: Callable[[float], int], # eps → how many stay
     m: int, # how many shall stay
@@ -544,7 +559,7 @@ def find_eps(
     "The `eps`, among the distances of pairs, that a target amounts to."
     eps = np.unique(np.r_[0., 1 - np.minimum(similarity, 1)])
     at = bisect_left(eps, True, key=lambda e: n_kept(float(e)) <= m)
-    if at == len(eps): raise UserError(f'target {m}: {n_kept(float(eps[-1]))} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
+    if at == len(eps): raise out_of_reach(m, n_kept(float(eps[-1])))
     return float(eps[at])
 
 # %% ../nbs/05_pruning.ipynb #9baea412
@@ -562,7 +577,7 @@ def search_eps(
         return 0. if 0 <= m - counts[eps] <= m // 1000 else float(np.log(max(counts[eps], .5) / (m + .5 - m / 2000)))
     low = high = max(guess, 1e-5)
     while excess(high) > 0:
-        if high >= 2: raise UserError(f'target {m}: {counts[high]} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
+        if high >= 2: raise out_of_reach(m, counts[high])
         low, high = high, min(2 * high, 2.)
     while low > 0 and excess(low) < 0: low, high = (low / 2 if low > 1e-4 else 0.), low
     if excess(low) > 0: brentq(excess, low, high, xtol=1e-5 * high)
@@ -664,10 +679,9 @@ def guess_threshold(
     for eps in (.05, .1, .2, .3, .5, 1.):
         found = collect(inside, 'pairs', 1 - eps, most, some, device=device, desc='searching on a tenth')
         if found is None: return 1 - eps
-        later, earlier, s = found
-        stays = lambda e: len(items) - len(plan.v) + int(greedy_cover(later[s >= 1 - e - SLACK], earlier[s >= 1 - e - SLACK], len(plan.v)).sum())
-        if stays(eps) <= m:
-            return max(-1., 1 - 1.25 * find_eps(stays, m, found[2]) - .01) # pairs grow fast with eps: a little further down, not much
+        part, others = Evidence(inside, 'cover', 1 - eps, *found), len(plan.v) - len(items)
+        if enough_for(part, m + others):
+            return max(-1., 1 - 1.25 * find_eps(lambda e: count_kept(part, e), m + others, part.similarity) - .01) # pairs grow fast with eps: a little further down, not much
     return -1.
 
 # %% ../nbs/05_pruning.ipynb #f6495b79
