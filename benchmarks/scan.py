@@ -8,7 +8,8 @@ of the two counts), and on each batch the network as its package hands it out, w
 nothing else. `scan` also digests bytes and pixels, makes thumbnails, and writes everything to disk. All take turns, round after round;
 the fastest round counts.
 `bfloat16` is the same network with half as many bits (`precision='bfloat16'`), and resnet18 has weights drawn at random: it is its
-speed that counts. `CPU ms` is what all processes together used for an image: it tells more than the clock where others work too.
+speed that counts. The bare arithmetic is that of the network in float32, at the rate of a large matrix product on all cores: what no way
+of looking gets far beyond. `CPU ms` is what all processes together used for an image: it tells more than the clock where others work too.
 
 The photographs are made up, and are JPEGs of three sizes. Writes scan.json beside this file; `--quick` takes a tenth of all sizes, and
 writes only where `--out` says.
@@ -17,10 +18,10 @@ import argparse, json, os, resource, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 import numpy as np
 import torch
-from dedup import machine, markdown, short
+from dedup import all_with, machine, markdown, short
 from PIL import Image
 from semdedup.core import Workers, atomic_write, cpu_count
-from semdedup.embeddings import IMAGENET_INPUT, TorchEncoder, get_encoder
+from semdedup.embeddings import IMAGENET_INPUT, TorchEncoder, folded, get_encoder
 from semdedup.scanning import scan
 
 SETS = {'small': (64, 64, 6000), 'medium': (500, 375, 2400), 'large': (2400, 1800, 200)} # width, height, how many: enough that starting processes does not count
@@ -49,7 +50,7 @@ def make(name: str, side: int | None, precision: str = 'float32'):
     "The encoder."
     if name == 'resnet18':
         from torchvision.models import resnet18
-        return TorchEncoder(name, resnet18(weights=None), side, device='cpu', precision=precision, **IMAGENET_INPUT)
+        return TorchEncoder(name, folded(resnet18(weights=None)), side, device='cpu', precision=precision, **IMAGENET_INPUT) # as `torchvision_encoder` does, but for the weights
     return get_encoder(name, side or 32, precision, size=side, device='cpu')
 
 def as_it_comes(name: str, side: int | None):
@@ -76,6 +77,16 @@ def plain(folder: Path, encode, side: int, n_workers: int) -> int:
     images = ImageFolder(str(folder), Compose([Resize((side, side)), PILToTensor()]))
     return sum(len(encode(x.numpy())) for x, _ in DataLoader(images, batch_size=64, num_workers=n_workers))
 
+def arithmetic(features, side: int):
+    "The bare arithmetic of a network: a function that does products of two matrices (2048 × 2048), and returns how many images' operations, as torch counts them, that was."
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as counter: features(np.zeros((1, 3, side, side), np.uint8))
+    x, n = np.ones((2048, 2048), np.float32), 16
+    def products() -> int:
+        all_with(x, x, n)
+        return n * 2 * 2048**3 // counter.get_total_flops()
+    return products
+
 def cpu_seconds() -> float:
     "Of this process and of its children that have ended."
     return sum(getattr(resource.getrusage(who), kind) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN) for kind in ('ru_utime', 'ru_stime'))
@@ -97,7 +108,7 @@ def speed(root: Path, part: int, rounds: int) -> list[dict]:
             encoder, shorter, usual, cache = make(name, side), make(name, side, 'bfloat16') if side else None, as_it_comes(name, side), root/'cache'
             methods = {'plain loop': lambda: plain(folder, *usual, 0), f'plain loop, {cpu_count()} processes': lambda: plain(folder, *usual, cpu_count()),
                        'scan': lambda: len(scan(folder, encoder, cache=False).table)}
-            if side: methods['scan, bfloat16'] = lambda: len(scan(folder, shorter, cache=False).table)
+            if side: methods |= {'scan, bfloat16': lambda: len(scan(folder, shorter, cache=False).table), 'the bare arithmetic': arithmetic(*usual)}
             seen = {m: [] for m in methods}
             for _ in range(rounds):
                 for m, f in methods.items(): seen[m].append(measured(f))

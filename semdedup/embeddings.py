@@ -23,9 +23,9 @@ from .datasets import Images, Split, as_images, patience
 __all__ = ['FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'FAMILIES', 'QUICK', 'Encoder',
            'Pixels', 'Fourier', 'average_places', 'best_device', 'TorchEncoder', 'read_weights', 'downloading',
            'download_weights', 'input_size', 'find_vgg16_weights', 'vgg16', 'fill', 'fold_batch_norm',
-           'efficientnet_lite0', 'check_model', 'behead', 'torchvision_encoder', 'hub_answers', 'timm_encoder',
-           'timm_from_file', 'module_encoder', 'find_encoder', 'takes_weights', 'encode', 'unit_rows', 'read_cache',
-           'write_cache', 'Custom', 'name_of', 'get_encoder', 'embed']
+           'efficientnet_lite0', 'check_model', 'behead', 'folded', 'torchvision_encoder', 'hub_answers',
+           'timm_encoder', 'timm_from_file', 'module_encoder', 'find_encoder', 'takes_weights', 'encode', 'unit_rows',
+           'read_cache', 'write_cache', 'Custom', 'name_of', 'get_encoder', 'embed']
 
 # %% ../nbs/01_embeddings.ipynb #6c6bac46
 @runtime_checkable
@@ -261,6 +261,15 @@ def behead(
     setattr(module.get_submodule(parent), last, nn.Identity())
     return name
 
+# %% ../nbs/01_embeddings.ipynb #f2d09319
+def folded(
+    module: nn.Module, # any network; left as it is
+) -> nn.Module: # one with the same features but for rounding
+    "Let convolutions do what the batch norms right behind them do, if torch can trace the network."
+    from torch.fx.experimental.optimization import fuse
+    try: return fuse(module.eval())
+    except Exception: return module # whatever the network's code raises when it is given symbols instead of numbers
+
 # %% ../nbs/01_embeddings.ipynb #7d4f1a5d
 def torchvision_encoder(
     name: str, # one of torchvision's models for classification
@@ -280,8 +289,8 @@ def torchvision_encoder(
     if weights: state, source = read_weights(weights), Path(weights).name
     else: state, source = download_weights(preset), str(preset)
     fill(module, state, name, head)
-    how = preset.transforms()
     fixed = any('attention' in type(m).__name__.lower() for m in module.modules())
+    module, how = folded(module), preset.transforms()
     least = input_size(max(64, *preset.meta['min_size']), 64)
     return TorchEncoder(name, module, size or (how.crop_size[0] if fixed else input_size(side, least)), tuple(how.mean), tuple(how.std), weights=source, device=device,
                         interpolation='bicubic' if how.interpolation.value == 'bicubic' else 'bilinear')
