@@ -24,7 +24,8 @@ __all__ = ['COLOURS', 'LINE_COLOURS', 'SPACES', 'new_figure', 'plot_bands', 'plo
 
 # %% ../nbs/07_plots.ipynb #d33b5d58
 COLOURS = {'full': '#111111', 'random': '#6b7280', 'random-common': '#9ca3af', 'random-diverse': '#9ca3af', 'random-stratified': '#9ca3af', 'random-systematic': '#9ca3af',
-           'cossim-common': '#0ea5e9', 'cossim-diverse': '#1d4ed8', 'cossim-stratified': '#0d9488', 'cossim-systematic': '#65a30d', 'semdedup': '#dc2626', 'cover': '#f87171', 'ours': '#c2410c', 'distinct': '#15803d', 'ours-labels': '#7e22ce'} # of selections
+           'cossim-common': '#0ea5e9', 'cossim-diverse': '#1d4ed8', 'cossim-stratified': '#0d9488', 'cossim-systematic': '#65a30d', 'semdedup': '#dc2626', 'cover': '#f87171', 'semdedup-across': '#be185d', 'cover-across': '#f472b6',
+           'originals': '#65a30d', 'ours': '#c2410c', 'distinct': '#15803d', 'ours-labels': '#7e22ce'} # of selections
 LINE_COLOURS = [COLOURS['ours'], COLOURS['ours-labels'], COLOURS['semdedup'], COLOURS['cossim-diverse']] # of an overview
 SPACES = ['#2563eb', '#ea580c', '#0d9488', '#9333ea'] # of representation spaces, in their order
 

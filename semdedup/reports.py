@@ -4,7 +4,7 @@
 
 # %% ../nbs/08_reports.ipynb #b92d1aef
 from __future__ import annotations
-import base64, html, io, json, logging, math, os, platform, sys, time
+import base64, html, io, json, logging, math, os, platform, re, sys, time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
@@ -30,8 +30,8 @@ __all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'S
            'read_summary', 'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend',
            'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel',
            'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions',
-           'write_page', 'command_of', 'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts',
-           'make_overview']
+           'unbroken', 'write_page', 'command_of', 'make_report', 'line_of', 'report_folders', 'compare_reports',
+           'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     yield Part(tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25), last, n_clusters=k, seeds=few)
     best = best_original(results())
     if best:
-        for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25, .5), best[1], n_clusters=n, seeds=few)
+        for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25), best[1], n_clusters=n, seeds=few) # where selections differ most
 
 def best_original(
     results: pd.DataFrame, # so far
@@ -621,6 +621,12 @@ def versions() -> dict[str, str]: # name to version
     names = ['semdedup', 'torch', 'torchvision', 'numpy', 'scikit-learn', 'fast-pytorch-kmeans', 'pandas', 'papermill']
     return {'python': platform.python_version(), **{n: metadata.version(n) for n in names}}
 
+def unbroken(
+    text: str, # of a page
+) -> str:
+    "Text in which no line ends inside a per cent or an interval."
+    return re.sub(r'(?<=\d) (?=[%±…])|(?<=[±…]) (?=[−\d])', '\N{NO-BREAK SPACE}', text)
+
 def write_page(
     notebook: str | Path, # an executed report notebook
     path: str | Path, # the page to be written
@@ -634,7 +640,7 @@ def write_page(
     nb.cells = [c for c in nb.cells if not {'parameters', 'injected-parameters', 'hide'} & set(c.metadata.get('tags', []))]
     body, _ = HTMLExporter(template_name='basic', exclude_input=True, exclude_output_prompt=True, exclude_anchor_links=True).from_notebook_node(nb)
     env = Environment(loader=PackageLoader('semdedup', 'templates'), autoescape=select_autoescape(['html', 'j2']))
-    page = env.get_template('page.html.j2').render(title=title, body=body)
+    page = env.get_template('page.html.j2').render(title=title, body=unbroken(body))
     with atomic_write(path) as tmp: tmp.write_text(page, encoding='utf-8')
     return Path(path)
 
