@@ -416,7 +416,7 @@ def answer(
     best = chosen.loc[chosen.val_accuracy.idxmax()]
     low, high = best.gain - best.gain_ci95, best.gain + best.gain_ci95
     verdict = ('better than chance' if low > 0 else 'worse than chance' if high < 0 else 'no different from chance within the interval') if not math.isnan(low) else 'not to be judged from one run'
-    if (low > 0 or high < 0) and best.p_holm >= .05: verdict += f' if it is looked at alone, but not among all that were compared (p = {best.p_holm:.2f} after Holm)'
+    if (low > 0 or high < 0) and best.p_holm >= .05: verdict += f' if it is looked at alone, but not among all that were compared (p = {best.p_holm:.3f} after Holm)'
     return (f'Keeping {what} chosen by {best.selection}{space_of(best)} costs {with_interval(best.cost, best.cost_ci95)} of test accuracy; '
             f'a random {what} costs {with_interval(chance.cost, chance.cost_ci95)}. '
             f'The difference, {with_interval(best.gain, best.gain_ci95)}, is {verdict}.')
@@ -471,7 +471,7 @@ def beats(row: pd.Series) -> str: # "beats random by …"
     "How a selection stands to chance."
     if row.selection == 'random': return 'no selection did better than chance on the validation images'
     if math.isnan(row.p_holm): return 'one run cannot be compared with chance'
-    if row.p_holm >= .05: return f'a random subset is as good: the difference, {with_interval(row.gain, row.gain_ci95)}, does not stand out among all those that were looked at (p = {row.p_holm:.2f} after Holm)'
+    if row.p_holm >= .05: return f'a random subset is as good: the difference, {with_interval(row.gain, row.gain_ci95)}, does not stand out among all those that were looked at (p = {row.p_holm:.3f} after Holm)'
     return f'it {"beats" if row.gain > 0 else "loses to"} a random subset by {with_interval(abs(row.gain), row.gain_ci95)}'
 
 def recommend(
