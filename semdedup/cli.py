@@ -4,10 +4,11 @@
 
 # %% ../nbs/09_cli.ipynb #a10b9078
 from __future__ import annotations
-import functools, json, re, shlex, sys
+import functools, json, re, shlex, sys, warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
+import semdedup
 import typer
 from .core import MENDABLE, UserError, atomic_write, check_range, check_seed, digest, from_json
 if TYPE_CHECKING: from semdedup.datasets import Images
@@ -17,10 +18,11 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'Model
            'Verify', 'Encoders', 'Ratios', 'RankTypes', 'PruneTypes', 'Regimes', 'Seeds', 'Holdout', 'Eps', 'Out',
            'Grid', 'Precision', 'Minutes', 'Resume', 'RESULTS', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut',
            'Copy', 'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'EncoderPrecision',
-           'Device', 'Seed', 'UsageError', 'stop_with', 'friendly', 'show_version', 'top', 'many', 'fraction',
-           'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report', 'overview',
-           'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'deliver',
-           'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'main']
+           'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly', 'show_version', 'top', 'many',
+           'fraction', 'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report',
+           'overview', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say',
+           'deliver', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence',
+           'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -518,8 +520,15 @@ def usage_sentence(
     if wrong: said = f'{wrong[1]} cannot be read: it must be {"a number" if wrong[2] in ("number", "float") else "a whole number"}'
     return f'{said}. See {e.ctx.command_path if getattr(e, "ctx", None) else "semdedup"} --help.'
 
+USUAL_WARNING = warnings.formatwarning
+
+def one_sentence(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
+    "A warning of this package as a sentence; others as Python prints them, with the line that they come from."
+    return f'semdedup: {message}\n' if Path(filename).parent == Path(semdedup.__file__).parent else USUAL_WARNING(message, category, filename, lineno, line)
+
 def main() -> None:
     "The console script."
+    warnings.formatwarning = one_sentence
     try: code = app(standalone_mode=False, prog_name='semdedup')
     except UsageError as e:
         if type(e).__name__ == 'NoArgsIsHelpError': e.show(); sys.exit(2)

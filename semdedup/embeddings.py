@@ -21,11 +21,11 @@ from .datasets import Images, Split, as_images, patience
 
 # %% auto #0
 __all__ = ['FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'FAMILIES', 'QUICK', 'Encoder',
-           'Pixels', 'Fourier', 'average_places', 'best_device', 'TorchEncoder', 'read_weights', 'downloading',
-           'download_weights', 'input_size', 'find_vgg16_weights', 'vgg16', 'fill', 'fold_batch_norm',
-           'efficientnet_lite0', 'check_model', 'behead', 'folded', 'torchvision_encoder', 'hub_answers',
-           'timm_encoder', 'timm_from_file', 'module_encoder', 'find_encoder', 'takes_weights', 'encode', 'unit_rows',
-           'read_cache', 'write_cache', 'Custom', 'name_of', 'get_encoder', 'embed']
+           'Pixels', 'Fourier', 'average_places', 'best_device', 'lacks_bfloat16', 'check_precision', 'TorchEncoder',
+           'read_weights', 'downloading', 'download_weights', 'input_size', 'find_vgg16_weights', 'vgg16', 'fill',
+           'fold_batch_norm', 'efficientnet_lite0', 'check_model', 'behead', 'folded', 'torchvision_encoder',
+           'hub_answers', 'timm_encoder', 'timm_from_file', 'module_encoder', 'find_encoder', 'takes_weights', 'encode',
+           'unit_rows', 'read_cache', 'write_cache', 'Custom', 'name_of', 'get_encoder', 'embed']
 
 # %% ../nbs/01_embeddings.ipynb #6c6bac46
 @runtime_checkable
@@ -81,6 +81,22 @@ def best_device(
     if not there[device.split(':')[0]]: raise UserError(f'device {device!r} is not available here. Use device="cpu", or leave it out.')
     return device
 
+# %% ../nbs/01_embeddings.ipynb #bd4c98dd
+def lacks_bfloat16() -> bool:
+    "Is it known that this processor has no instructions for bfloat16?"
+    has = getattr(torch.cpu, 'get_capabilities', dict)()
+    return bool(has) and not any(has.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16')) # the last one is ARM's
+
+def check_precision(
+    precision: str, # what the user wants
+    device: str, # where products are computed
+) -> str: # the same
+    "Return `precision` if there is such a one, with a warning where it takes longer than float32."
+    check_name('precision', precision, ['float32', 'bfloat16'])
+    if precision == 'bfloat16' and device == 'cpu' and lacks_bfloat16():
+        warnings.warn('This processor has no instructions for bfloat16, which is several times slower here than float32, and less exact. Leave the precision out.')
+    return precision
+
 # %% ../nbs/01_embeddings.ipynb #ff854af2
 class TorchEncoder:
     "R2: a network's features, averaged over their places: `(b, d)` float32."
@@ -106,7 +122,7 @@ class TorchEncoder:
         precision: str, # float32 or bfloat16
     ) -> None:
         "Choose the precision of products and convolutions."
-        self.precision = check_name('precision', precision, ['float32', 'bfloat16'])
+        self.precision = check_precision(precision, self.device)
         if precision != 'float32' and self.config: self.config['precision'] = precision # a network whose result must not be kept has none
     def __call__(self, images: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(images).to(self.device).float() / 255

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 from .core import UserError, Workers, blocks, check_name, check_range, digest, free_cpus, progress
 from .datasets import Images, Split
-from .embeddings import best_device
+from .embeddings import best_device, check_precision
 from .pruning import Selection
 
 # %% auto #0
@@ -323,6 +323,7 @@ def train(
         check_name('regime', r.regime, REGIMES)
         if len(r.subset) == 0: raise UserError('A selection keeps no image: there is nothing to train on. Keep more.')
     device = best_device(device)
+    check_precision(recipe.precision, device)
     at_once = at_once or (MODELS[recipe.model].at_once if device == 'cpu' else 256)
     needed = np.unique(np.concatenate([r.subset for r in runs]))
     data, evaluations = on_device(images, needed, device)
