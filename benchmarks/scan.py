@@ -7,9 +7,10 @@ The loop is what one writes without thinking: ImageFolder, Resize, batches of 64
 of the two counts), and on each batch the network as its package hands it out, with as many threads as torch takes by itself. It does
 nothing else. `scan` also digests bytes and pixels, makes thumbnails, and writes everything to disk. All take turns, round after round;
 the fastest round counts.
-`bfloat16` is the same network with half as many bits (`precision='bfloat16'`), and resnet18 has weights drawn at random: it is its
-speed that counts. The bare arithmetic is that of the network in float32, at the rate of a large matrix product on all cores: what no way
-of looking gets far beyond. `CPU ms` is what all processes together used for an image: it tells more than the clock where others work too.
+`bfloat16` is the same network with half as many bits (`precision='bfloat16'`), where the processor has instructions for it, and resnet18
+has weights drawn at random: it is its speed that counts. The bare arithmetic is that of the network in float32, at the rate of a large
+matrix product on all cores: what no way of looking gets far beyond. `CPU ms` is what all processes together used for an image: it tells
+more than the clock where others work too.
 
 The photographs are made up, and are JPEGs of three sizes. Writes scan.json beside this file; `--quick` takes a tenth of all sizes, and
 writes only where `--out` says.
@@ -21,7 +22,7 @@ import torch
 from dedup import all_with, machine, markdown, short
 from PIL import Image
 from semdedup.core import Workers, atomic_write, cpu_count
-from semdedup.embeddings import IMAGENET_INPUT, TorchEncoder, folded, get_encoder
+from semdedup.embeddings import IMAGENET_INPUT, TorchEncoder, folded, get_encoder, lacks_bfloat16
 from semdedup.scanning import scan
 
 SETS = {'small': (64, 64, 6000), 'medium': (500, 375, 2400), 'large': (2400, 1800, 200)} # width, height, how many: enough that starting processes does not count
@@ -105,10 +106,11 @@ def speed(root: Path, part: int, rounds: int) -> list[dict]:
     for size, (width, height, n) in SETS.items():
         folder = folder_of(root, size, max(40, n // part), width, height)
         for name, side in ENCODERS.items():
-            encoder, shorter, usual, cache = make(name, side), make(name, side, 'bfloat16') if side else None, as_it_comes(name, side), root/'cache'
+            encoder, shorter, usual, cache = make(name, side), make(name, side, 'bfloat16') if side and not lacks_bfloat16() else None, as_it_comes(name, side), root/'cache'
             methods = {'plain loop': lambda: plain(folder, *usual, 0), f'plain loop, {cpu_count()} processes': lambda: plain(folder, *usual, cpu_count()),
                        'scan': lambda: len(scan(folder, encoder, cache=False).table)}
-            if side: methods |= {'scan, bfloat16': lambda: len(scan(folder, shorter, cache=False).table), 'the bare arithmetic': arithmetic(*usual)}
+            if shorter: methods['scan, bfloat16'] = lambda: len(scan(folder, shorter, cache=False).table)
+            if side: methods['the bare arithmetic'] = arithmetic(*usual)
             seen = {m: [] for m in methods}
             for _ in range(rounds):
                 for m, f in methods.items(): seen[m].append(measured(f))
