@@ -269,8 +269,8 @@ class Grid:
             self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
             for (e, *_), other in self.pools.items():
                 if e == encoder: self.pools[key].share(other)
-            if seed in self.hardness: self.pools[key].difficulty = self.hardness[seed]
-            if self.distinct is not None: self.pools[key].distinct = self.distinct
+        if seed in self.hardness: self.pools[key].difficulty = self.hardness[seed] # also for pools that were made before these were known
+        if self.distinct is not None: self.pools[key].distinct = self.distinct
         return self.pools[key]
 
     def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]:
