@@ -20,12 +20,13 @@ from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_fin
 from .datasets import Images, Split, as_images, patience
 
 # %% auto #0
-__all__ = ['FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'FAMILIES', 'QUICK', 'Encoder',
-           'Pixels', 'Fourier', 'average_places', 'best_device', 'lacks_bfloat16', 'check_precision', 'TorchEncoder',
-           'read_weights', 'downloading', 'download_weights', 'input_size', 'find_vgg16_weights', 'vgg16', 'fill',
-           'fold_batch_norm', 'efficientnet_lite0', 'check_model', 'behead', 'folded', 'torchvision_encoder',
-           'hub_answers', 'timm_encoder', 'timm_from_file', 'module_encoder', 'find_encoder', 'takes_weights', 'encode',
-           'unit_rows', 'read_cache', 'write_cache', 'Custom', 'name_of', 'get_encoder', 'embed']
+__all__ = ['PRECISIONS', 'FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'FAMILIES', 'QUICK',
+           'Encoder', 'Pixels', 'Fourier', 'average_places', 'best_device', 'lacks_bfloat16', 'check_precision',
+           'TorchEncoder', 'read_weights', 'downloading', 'download_weights', 'input_size', 'find_vgg16_weights',
+           'vgg16', 'fill', 'fold_batch_norm', 'efficientnet_lite0', 'check_model', 'behead', 'folded',
+           'torchvision_encoder', 'hub_answers', 'timm_encoder', 'timm_from_file', 'module_encoder', 'find_encoder',
+           'takes_weights', 'encode', 'unit_rows', 'read_cache', 'write_cache', 'Custom', 'name_of', 'get_encoder',
+           'embed']
 
 # %% ../nbs/01_embeddings.ipynb #6c6bac46
 @runtime_checkable
@@ -82,6 +83,8 @@ def best_device(
     return device
 
 # %% ../nbs/01_embeddings.ipynb #bd4c98dd
+PRECISIONS = ['float32', 'bfloat16']
+
 def lacks_bfloat16() -> bool:
     "Is it known that this processor has no instructions for bfloat16?"
     has = getattr(torch.cpu, 'get_capabilities', dict)()
@@ -92,7 +95,7 @@ def check_precision(
     device: str, # where products are computed
 ) -> str: # the same
     "Return `precision` if there is such a one, with a warning where it takes longer than float32."
-    check_name('precision', precision, ['float32', 'bfloat16'])
+    check_name('precision', precision, PRECISIONS)
     if precision == 'bfloat16' and device == 'cpu' and lacks_bfloat16():
         warnings.warn('This processor has no instructions for bfloat16, which is several times slower here than float32, and less exact. Leave the precision out.')
     return precision
@@ -279,7 +282,7 @@ def behead(
 
 # %% ../nbs/01_embeddings.ipynb #f2d09319
 def folded(
-    module: nn.Module, # any network; left as it is
+    module: nn.Module, # any network; only put into evaluation mode
 ) -> nn.Module: # one with the same features but for rounding
     "Let convolutions do what the batch norms right behind them do, if torch can trace the network."
     from torch.fx.experimental.optimization import fuse

@@ -265,13 +265,13 @@ class Grid:
     def pool(self, encoder: str, n_clusters: int, seed: int) -> Pool:
         "What the selections of one space and seed choose from; directions and neighbours do not depend on the seed, difficulty not on the space, and copies on neither."
         key = encoder, n_clusters, seed
-        if key not in self.pools:
-            self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
-            for (e, *_), other in self.pools.items():
-                if e == encoder: self.pools[key].share(other)
-        if seed in self.hardness: self.pools[key].difficulty = self.hardness[seed] # also for pools that were made before these were known
-        if self.distinct is not None: self.pools[key].distinct = self.distinct
-        return self.pools[key]
+        if key not in self.pools: self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
+        pool = self.pools[key]
+        for (e, *_), other in self.pools.items(): # each time: a pool may be older than what is known now
+            if e == encoder: pool.share(other)
+        if seed in self.hardness: pool.difficulty = self.hardness[seed]
+        if self.distinct is not None: pool.distinct = self.distinct
+        return pool
 
     def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]:
         "The images of one training, and what is known of the selection."

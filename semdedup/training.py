@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 from .core import UserError, Workers, blocks, check_name, check_range, digest, free_cpus, progress
 from .datasets import Images, Split
-from .embeddings import best_device, check_precision
+from .embeddings import PRECISIONS, best_device, check_precision
 from .pruning import Selection
 
 # %% auto #0
@@ -133,7 +133,7 @@ class Recipe:
     lr: float = 1e-3 # Adam's learning rate
     precision: str = 'float32' # or bfloat16: products and convolutions in sixteen bits
     def __post_init__(self) -> None:
-        check_name('model', self.model, MODELS); check_name('precision', self.precision, ['float32', 'bfloat16'])
+        check_name('model', self.model, MODELS); check_name('precision', self.precision, PRECISIONS)
         check_range('epochs', self.epochs, 1, whole=True); check_range('batch_size', self.batch_size, 1, whole=True)
         check_range('lr', self.lr, 1e-9, 10)
     def steps(self, n: int) -> int: return self.epochs * -(-n // self.batch_size) # of a training on n images
