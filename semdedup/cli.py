@@ -4,13 +4,13 @@
 
 # %% ../nbs/09_cli.ipynb #a10b9078
 from __future__ import annotations
-import functools, json, re, shlex, sys, warnings
+import functools, json, os, re, shlex, sys, warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 import semdedup
 import typer
-from .core import MENDABLE, UserError, atomic_write, check_range, check_seed, digest, from_json
+from .core import MENDABLE, UserError, atomic_write, check_name, check_range, check_seed, digest, from_json
 if TYPE_CHECKING: from semdedup.datasets import Images
 
 # %% auto #0
@@ -19,10 +19,10 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'Model
            'Grid', 'Precision', 'Minutes', 'Resume', 'RESULTS', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut',
            'Copy', 'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'EncoderPrecision',
            'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly', 'show_version', 'top', 'many',
-           'fraction', 'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep', 'report',
-           'overview', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names', 'say',
-           'deliver', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence',
-           'main']
+           'fraction', 'per_cent', 'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep',
+           'report', 'overview', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names',
+           'say', 'deliver', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence',
+           'one_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -82,6 +82,17 @@ def fraction(
     if not 0 < per_cent <= 100: raise UserError(f'ratio is {per_cent:g}; it is the percentage of images that is kept, more than 0 and at most 100.')
     return per_cent / 100
 
+def per_cent(
+    text: str, # '50', '50%'
+    flag: str = '--ratio', # how errors call it
+) -> float: # 0–1
+    "A per cent of the command line as a fraction. Less than one needs its sign: .5 is half a per cent here, and half of everything elsewhere."
+    number = text.strip().rstrip('%').strip()
+    try: value = float(number)
+    except ValueError: raise UserError(f'{flag} is {text!r}; it must be a percentage, for example 50.') from None
+    if 0 < value < 1 and not text.strip().endswith('%'): raise UserError(f'{flag} is {text}, and is meant in per cent. Give {100 * value:g} to keep {100 * value:g} of 100 images, or {text}% for less than one in a hundred.')
+    return fraction(value)
+
 def share_or_number(
     flag: str, # how errors call it
     text: str | None, # '50%' or '10000'
@@ -124,10 +135,11 @@ def default_folder(
 @friendly
 def run(
     dataset: Dataset = 'fmnist-mini',
-    ratio: Annotated[float, typer.Option(help='Per cent of the images that is kept.')] = 25,
+    ratio: Annotated[Optional[str], typer.Option(help='Per cent of the images that is kept; 25 if neither this nor --eps is given.', show_default=False)] = None,
     n_clusters: NClusters = 20,
     rank_type: RankType = 'cossim',
-    prune_type: PruneType = 'diverse',
+    prune_type: PruneType = 'systematic',
+    selection: Annotated[Optional[str], typer.Option(help='Instead of a rank and a prune type, any other selection by the name that reports give it: ours, ours-labels, medoids, ….', show_default=False)] = None,
     eps: Annotated[Optional[float], typer.Option(help='Instead of --ratio: remove near-duplicates, images that have a cosine similarity of at least 1 - eps to another one (see --rule).')] = None,
     rule: Annotated[str, typer.Option(help='With --eps: cover (what goes has a near-duplicate that stays) or semdedup (as in the paper: one that goes itself is enough).')] = 'cover',
     encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16, efficientnet-lite0, resnet18, resnet50, clip, dino, torchvision:NAME or timm:NAME (R2), or copies or fourier.')] = 'pixels',
@@ -141,28 +153,34 @@ def run(
     seeds: Annotated[int, typer.Option(help='How many trainings on the one selection, with seeds from --seed on; at least 2 for an interval.')] = 1,
     out: Annotated[Optional[Path], typer.Option(help='Folder for selection.parquet and result.json; semdedup-runs/NAME if not given.')] = None,
 ) -> None:
-    """Select, train and say how well it works, for one configuration.
+    """Select, train and say how well it works, for one configuration. Writes selection.parquet (which images stay, and why). What random subsets and the full set give beside it is shown by semdedup report.
 
     Examples:
 
     - semdedup run --ratio 25 --n_clusters 20 --rank_type random --prune_type common --dataset fmnist
     - semdedup run --dataset cifar10 --encoder efficientnet-lite0 --ratio 50 --seeds 5
+    - semdedup run --selection ours-labels --ratio 50 --encoder efficientnet-lite0
     - semdedup run --eps 0.02 --encoder efficientnet-lite0
     - semdedup run --dataset photos/ --encoder efficientnet-lite0 --size 64 --ratio 50
     """
     from semdedup import deduplicate, embed, kmeans, prune, rank
     from semdedup.labelled import is_photos, load_data
     from semdedup.reports import claim_folder
+    from semdedup.selections import Pool, choose, selection_names
     from semdedup.training import Recipe, Run, check_training, interval, train
-    keep = fraction(ratio)
+    if eps is not None and (ratio or selection): raise UserError(f'--eps and --{"ratio" if ratio else "selection"} are both given. Choose one: --eps removes near-duplicates, however many there are.')
+    keep = per_cent(ratio or '25')
     check_range('seeds', seeds, 1, whole=True)
+    if selection is not None: check_name('selection', selection, selection_names())
     images = load_data(dataset, size, test_share)
     recipe = Recipe(model_for(model, images), epochs)
     check_training(images, recipe, regime)
     check_seed(seed)
     x = embed(images, encoder, weights=weights)
     groups = kmeans(x, n_clusters, seed=seed)
-    picked = prune(groups, rank(groups, rank_type, seed), keep, prune_type, seed) if eps is None else deduplicate(x, eps, rule, groups=groups, seed=seed)
+    if eps is not None: picked = deduplicate(x, eps, rule, groups=groups, seed=seed)
+    elif selection is not None: picked = choose(Pool(x, images.train.labels, images, n_clusters, seed, recipe, groups), selection, keep, seed)
+    else: picked = prune(groups, rank(groups, rank_type, seed), keep, prune_type, seed)
     config = dict(dataset=dataset, encoder=encoder, name=picked.config['name'], selection=picked.config, model=recipe.model, epochs=epochs, regime=regime, seeds=seeds, **(dict(size=size, test_share=test_share) if is_photos(dataset) else {}))
     out = claim_folder(out or default_folder(config), {'made by': 'run', 'format': 1, **config})
     picked.to_parquet(out/'selection.parquet')
@@ -170,11 +188,12 @@ def run(
     mean, half = interval(result.accuracy)
     facts = dict(kept=len(picked.keep), of=len(picked), accuracy=result.accuracy.round(4).tolist(), steps=int(result.steps[0]), selection=picked.hash)
     with atomic_write(out/'result.json') as tmp: tmp.write_text(json.dumps(facts, indent=1))
-    per_cent = f'{len(picked.keep) / len(picked):.1%}'.replace('.0%', '%').replace('%', ' %')
+    share = f'{len(picked.keep) / len(picked):.1%}'.replace('.0%', '%').replace('%', ' %')
     typer.echo(f'{images!r}')
-    typer.echo(f'selection   {picked.config["name"]} in {encoder}: keeps {len(picked.keep):,} of {len(picked):,} images ({per_cent}), {groups.n_clusters} clusters')
+    typer.echo(f'selection   {picked.config["name"]} in {encoder}: keeps {len(picked.keep):,} of {len(picked):,} images ({share}), {groups.n_clusters} clusters')
     typer.echo(f'accuracy    {mean:.2f} %' + (f' ± {half:.2f} (95 %, {seeds} seeds)' if seeds > 1 else f' (seed {seed}; --seeds 5 gives an interval)') + f', {recipe.model}, {epochs} epochs, {facts["steps"]:,} steps')
     typer.echo(f'time        {result.train_seconds.mean():.1f} s a training, {age():.1f} s in all')
+    typer.echo('compared    with nothing: semdedup report trains random subsets of this size, and on the full set, beside it')
     typer.echo(f'manifest    {out}/selection.parquet')
 
 def age() -> float: # seconds
@@ -184,10 +203,10 @@ def age() -> float: # seconds
 
 # %% ../nbs/09_cli.ipynb #562dd001
 Encoders = Annotated[str, typer.Option('--encoder', help='Encoders, with commas: in what spaces images are compared. The last one gets all selections; report adds pixels (R1) in front.')]
-Ratios = Annotated[str, typer.Option('--ratio', help='Per cents that are kept, with commas.')]
+Ratios = Annotated[str, typer.Option('--ratio', help='Per cents that are kept, with commas (grid original).')]
 RankTypes = Annotated[str, typer.Option('--rank-type', help='Orders inside a cluster, with commas: random, cossim.')]
 PruneTypes = Annotated[str, typer.Option('--prune-type', help='Who stays in that order, with commas: common, diverse, stratified, systematic.')]
-Regimes = Annotated[str, typer.Option('--regime', help='What trainings have in common with one on the full set, with commas: epochs, steps.')]
+Regimes = Annotated[str, typer.Option('--regime', help='What trainings have in common with one on the full set, with commas: epochs, steps (grid original).')]
 Seeds = Annotated[int, typer.Option(help='Trainings of each selection; at least 2 for an interval.')]
 Holdout = Annotated[float, typer.Option(help='The share of the training images that is set aside to choose on, up to 0.9.')]
 Eps = Annotated[float, typer.Option(help='Near-duplicates that are shown have cosine similarity of at least 1 - eps.')]
@@ -206,15 +225,18 @@ def grid(
     "What `sweep` and `report` share: read the flags, make the report, print where it is and what it says."
     from semdedup import reports
     from semdedup.labelled import load_data
-    ratios = tuple(fraction(r) for r in many(ratio, float, 'ratio'))
+    ratios = tuple(per_cent(r) for r in many(ratio, flag='--ratio'))
+    own = [f for f, value, usual in (('ratio', ratio, '10,25,50'), ('regime', regime, 'epochs,steps')) if value != usual]
+    if grid_name != 'original' and own: raise UserError(f'--{own[0]} belongs to the grid original; {grid_name} has its own. Leave it out.')
     encoders = many(encoder)
     if 'E1' in stages and 'pixels' not in encoders: encoders = ['pixels', *encoders]
     asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type)), prune_types=tuple(many(prune_type)), n_clusters=n_clusters, eps=eps,
                  epochs=epochs, regimes=tuple(many(regime)), seeds=seeds, holdout=holdout, weights=weights, size=size, test_share=test_share, grid=grid_name, precision=precision)
     config = reports.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
-    images = load_data(dataset, size, test_share)
-    config = reports.Config(**asked, model=model_for(model, images))
-    page = reports.make_report(config, out or default_out.format(Path(dataset).stem), stages, say=lambda text: typer.echo(text, err=True), resume=resume, minutes=minutes)
+    folder = out or Path(default_out.format(Path(dataset).stem))
+    reports.check_report(config, folder, stages, ('data',) if model else ('data', 'model'))
+    if model is None: config = reports.Config(**asked, model=model_for(None, load_data(dataset, size, test_share)))
+    page = reports.make_report(config, folder, stages, say=lambda text: typer.echo(text, err=True), resume=resume, minutes=minutes)
     summary = reports.read_summary(page.parent)
     typer.echo('\n'.join([reports.answer(summary), *reports.recommend(summary)]))
     typer.echo(f'{page} ({age():.0f} s)')
@@ -247,10 +269,10 @@ def report(
     Examples:
 
     - semdedup report --epochs 8
-    - semdedup report --dataset cifar10 --encoder vgg16 --out reports/cifar10
+    - semdedup report --dataset cifar10 --encoder vgg16 --out reports/runs/cifar10-vgg16
     - semdedup report --dataset my.npz --ratio 25,50,75 --seeds 10
     - semdedup report photos/ --size 64 --ratio 25,50,75
-    - semdedup report --dataset fmnist --grid evidence --seeds 10
+    - semdedup report --dataset fmnist --grid evidence --seeds 10 --out reports/runs/fmnist-evidence
     """
     grid(('E1', 'E2', 'report'), 'reports/{}', path or dataset, encoder, ratio, rank_type, prune_type, n_clusters, eps, model, epochs, regime, seeds, holdout, weights, size, test_share, out, grid_name, precision, resume, minutes)
 
@@ -276,10 +298,13 @@ def results_folder(
     made_by: str, # dedup, leaks or prune
 ) -> Path: # not made yet
     "Where results go; raises `UserError` for a folder that holds something else, or lies among the images."
-    name = Path(source.rstrip('/\\')).name.replace(':', '-') or 'images'
-    out = out or Path(f'{name}-{ {"dedup": "deduped", "leaks": "leaks", "prune": "pruned"}[made_by]}')
-    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()): raise UserError(f'{out} lies in {source}, and its files would be taken for images the next time. Choose another --out.')
+    folder = Path(source).resolve() if Path(source).is_dir() else None # of '.', '..' and 'a/' too
+    name = (folder.name if folder else Path(source.rstrip('/\\')).name.replace(':', '-')) or 'images'
+    out = out or (folder.parent if folder and Path().resolve().is_relative_to(folder) else Path())/(f'{name}-{ {"dedup": "deduped", "leaks": "leaks", "prune": "pruned"}[made_by]}')
+    if folder and out.resolve().is_relative_to(folder): raise UserError(f'{out} lies in {source}, and its files would be taken for images the next time. Choose another --out.')
     if out.exists() and not out.is_dir(): raise UserError(f'Cannot write {out}: a file of that name is in the way: choose another folder.')
+    above = next(p for p in (out, *out.resolve().parents) if p.exists())
+    if not os.access(above, os.W_OK): raise UserError(f'{out} cannot be written: {above} is not yours to write to. Choose another --out.')
     there = [p.name for p in out.iterdir() if not p.name.startswith('.')] if out.exists() else []
     if there:
         known = from_json((out/'config.json').read_bytes()) if (out/'config.json').is_file() else None
@@ -379,7 +404,11 @@ def what_goes(
     "How many images stay, and how many go for which reason."
     t = found.table
     gone, kinds = t['duplicate_of'].ge(0) & ~t['kept'], {'bytes': 'the same file', 'pixels': 'the same pixels', '': 'near-copies'}
-    reasons = ', '.join(f'{int((gone & (t["exact"] == k)).sum()):,} {w}' for k, w in kinds.items())
+    extra = gone & ~t['reason'].str.startswith(('the same', 'near-duplicate'))
+    reasons = ', '.join(f'{int((gone & ~extra & (t["exact"] == k)).sum()):,} {w}' for k, w in kinds.items())
+    if extra.any():
+        similar = t['duplicate_similarity'][extra]
+        reasons += f', and {int(extra.sum()):,} to reach the target: {"no copies" if t["reason"][extra].str.startswith("no copy").all() else "perhaps no copies"}, but similar to what stays ({similar.min():.2f} … {similar.max():.2f})'
     return [f'stay        {len(found.keep):,} of {len(found):,}',
             f'go          {int(gone.sum()):,}: {reasons} (eps {found.config["eps"]:.4g}); {int((t["problem"] != "").sum()):,} cannot be read']
 
@@ -414,6 +443,7 @@ def dedup(
     from semdedup import gallery, own
     how, size, out = way_of(copy, link, symlink), share_or_number('target', target), results_folder(out, path, 'dedup')
     found = own.dedup(path, eps, size, encoder, keep, rule, verify, labels=labels, column=column, label_column=label_column, split=split, n_clusters=n_clusters, seed=seed, device=device, weights=weights, precision=precision, say=say)
+    if how: found.check_folder(out/'images', how) # before anything is changed
     begin_results(out, 'dedup', found.config)
     tell = deliver(found, out, csv, how, list_)
     page = gallery.write_gallery(found, out/'index.html', typed(ctx))
@@ -461,7 +491,7 @@ def leaks(
     tell(f'training    {found.train!r}')
     tell(f'test        {found.test!r}')
     tell(f'leaks       {len(ranked):,} of {len(found):,} test images have a near-copy in training (eps {found.config["eps"]:.4g}), {odd:,} of them with another label')
-    tell(f'clean       {len(found.clean):,}: {out/"clean.txt"}')
+    tell(f'clean       {len(found.clean):,}: {out/"clean.txt"}; {int((found.table["problem"] != "").sum()):,} cannot be read')
     tell(f'manifest    {out/"leaks.parquet"}')
     tell(f'page        {page} ({age():.0f} s)')
 
@@ -478,11 +508,11 @@ def hardest_hit(
 @friendly
 def prune(
     path: Source,
-    ratio: Annotated[float, typer.Option(help='Per cent of the images that is kept.')] = 50,
+    ratio: Annotated[str, typer.Option(help='Per cent of the images that is kept.')] = '50',
     rank_type: RankType = 'cossim',
     prune_type: PruneType = 'systematic',
     floor: Annotated[Optional[str], typer.Option(help='No class falls below this: a number of images, as 100, or a share of each class, as 20%.')] = None,
-    n_clusters: NClusters = 20, encoder: ImageEncoder = 'efficientnet-lite0',
+    n_clusters: Annotated[Optional[int], typer.Option(help='How many groups of similar images k-means makes; what stays is chosen inside of each. 20 if not given, or one an image if there are fewer.', show_default=False)] = None, encoder: ImageEncoder = 'efficientnet-lite0',
     out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, csv: Csv = False,
     labels: Labels = None, column: Column = None, label_column: LabelColumn = None, split: SplitName = None,
     weights: Weights = None, precision: EncoderPrecision = 'float32', seed: Seed = 0, device: Device = None,
@@ -498,12 +528,13 @@ def prune(
     - semdedup prune photos/ --ratio 10 --floor 5% --list > keep.txt
     """
     from semdedup import own
-    keep, how, least, out = fraction(ratio), way_of(copy, link, symlink), share_or_number('floor', floor), results_folder(out, path, 'prune')
+    keep, how, least, out = per_cent(ratio), way_of(copy, link, symlink), share_or_number('floor', floor), results_folder(out, path, 'prune')
     found = own.prune_photos(path, keep, rank_type, prune_type, least, n_clusters, encoder, labels=labels, column=column, label_column=label_column, split=split, seed=seed, device=device, weights=weights, precision=precision)
+    if how: found.check_folder(out/'images', how)
     begin_results(out, 'prune', found.config)
     tell = deliver(found, out, csv, how, list_)
     tell(f'images      {found.photos!r}')
-    tell(f'stay        {len(found.keep):,} of {len(found):,} ({found.config["name"]}, {n_clusters} clusters, {encoder}); {int((found.table["problem"] != "").sum()):,} cannot be read')
+    tell(f'stay        {len(found.keep):,} of {len(found):,} ({found.config["name"]}, {found.table["cluster"].max() + 1} clusters, {encoder}); {int((found.table["problem"] != "").sum()):,} cannot be read')
     if found.photos.labels is not None: tell(hardest_hit(found))
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')

@@ -26,15 +26,15 @@ from .vectors import Vectors, as_similarity, join, open_vectors
 
 # %% auto #0
 __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALLEST', 'SPAN', 'TICKS', 'CHUNK', 'LEAST', 'MANY',
-           'FACTS', 'HOW', 'TEMPORARY', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
+           'FACTS', 'HOW', 'TEMPORARY', 'ENDINGS', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
            'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
            'round_down', 'suggest_from', 'are_two_heaps', 'where_copies_begin', 'fewer_are_expected', 'draw',
            'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar', 'has_views',
-           'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'Found', 'search_in', 'settle',
-           'by_embedding', 'pick', 'decide', 'looks_closer', 'dedup', 'prune_photos', 'file_name', 'content_of',
-           'is_there', 'place_file', 'write_folder', 'write_contents', 'clear_folder', 'Leaks', 'common_classes',
-           'first_of', 'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match',
-           'spread', 'leak_table', 'leaks']
+           'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'known_copies', 'Found', 'search_in',
+           'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide', 'looks_closer', 'dedup',
+           'prune_photos', 'file_name', 'content_of', 'is_there', 'place_file', 'check_folder', 'write_folder',
+           'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'first_of', 'nearest_training_rows',
+           'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match', 'spread', 'leak_table', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'bytes'), 'sharpest': ('sharpness', 'pixels', 'bytes')} # keep order → columns, the highest first
@@ -470,17 +470,29 @@ def describe(
     table: pd.DataFrame, # of a selection
     scanned: pd.DataFrame, # what the scan knows of each image
     exact: np.ndarray, # (n,) from `exact_copies`
+    copies: np.ndarray | None = None, # (n,) what goes is, or is not, a copy of what it resembles: 1, -1, or 0 where nobody knows; all are if not given
 ) -> pd.DataFrame: # the manifest
     "Say of each image what it is, and why it goes."
     of, gone = table['duplicate_of'].to_numpy(), (table['duplicate_of'] >= 0).to_numpy()
     same = {c: gone & (scanned[f'{c}_digest'].to_numpy() == scanned[f'{c}_digest'].to_numpy()[of]) for c in ('bytes', 'pixels')}
     same['pixels'] |= gone & (exact == 'pixels') & (scanned['pixels_digest'].str.startswith('~').to_numpy() != scanned['pixels_digest'].str.startswith('~').to_numpy()[of])
-    what = np.where(same['bytes'], 'the same file as', np.where(same['pixels'] & (exact != ''), 'the same pixels as', 'near-duplicate of'))
+    what = np.where(same['bytes'], 'the same file as', np.where(same['pixels'] & (exact != ''), 'the same pixels as', 'near-duplicate of' if copies is None else np.array(['no copy, but similar to', 'similar to', 'near-duplicate of'])[copies + 1]))
     reason = [f'cannot be read: {p}' if p else r.replace('near-duplicate of', w, 1) for p, r, w in zip(scanned['problem'], table['reason'], what)]
     more = {c: scanned[c].to_numpy() for c in FACTS} | dict(reason=np.array(reason, object), exact=exact, problem=scanned['problem'].to_numpy(object))
     return table[list(COLUMNS)].assign(**more).astype(dict.fromkeys(('reason', 'exact', 'problem'), 'str'))
 
 # %% ../nbs/08a_own.ipynb #a85e63b5
+def known_copies(
+    found: Selection, # who stays
+    suggestion: Suggestion | None, # where copies end, if that was looked for
+    similarity: np.ndarray | None = None, # (n,) of the pictures, to what stays in their place; the table's, if it is one of pictures, if not given
+) -> np.ndarray | None: # (n,) int64, 1, 0 or -1 as for `describe`; None where an eps says what a copy is
+    "Which of those that go are copies, where as many had to go as a target asks for?"
+    if found.config.get('target') is None: return None
+    if similarity is None and found.config.get('verified'): similarity = found.table['duplicate_similarity'].to_numpy()
+    if suggestion is None or similarity is None: return np.zeros(len(found.table), np.int64)
+    return np.where(similarity >= 1 - suggestion.eps - SLACK, 1, -1)
+
 @dataclass(eq=False, repr=False)
 class Found(Selection):
     "Which photographs stay, which go, and why: what `dedup` returns."
@@ -494,7 +506,7 @@ class Found(Selection):
         "The same for another number of images."
         return self.like(Selection.resize(self, target))
     def like(self, other: Selection) -> Found: # a selection of the same images, described
-        return Found(describe(other.table, self.scanned.table, self.table['exact'].to_numpy(object)), other.config, other.stats, other.evidence, self.photos, self.scanned, self.suggestion)
+        return Found(describe(other.table, self.scanned.table, self.table['exact'].to_numpy(object), known_copies(other, self.suggestion)), other.config, other.stats, other.evidence, self.photos, self.scanned, self.suggestion)
     def add(self, *args: Any, **kwargs: Any) -> None:
         raise UserError('add is for embeddings. Put the new images into the folder and call dedup again: what was scanned is not scanned again.')
     @property
@@ -563,6 +575,19 @@ def pick(
         return select(by_embedding(search, config, lengths, device), ids, {**config, 'verified': False})
 
 # %% ../nbs/08a_own.ipynb #8f339bf6
+def similarity_of_pictures(
+    search: Search, # what there is
+    found: Selection, # who stays
+    suggestion: Suggestion | None, # from `settle`
+) -> np.ndarray | None: # (n,) NaN for what stays; None where it is not asked for
+    "How alike what goes and what stays in its place are, as pictures: to reach a target, more may go than there are copies."
+    if found.config.get('target') is None or suggestion is None or not search.verify: return None
+    place, of = np.full(len(found.table), -1), found.table['duplicate_of'].to_numpy()
+    place[search.rows] = np.arange(len(search.rows))
+    gone = np.flatnonzero((of >= 0) & ~found.table['kept'].to_numpy())
+    out = np.full(len(place), np.nan); out[gone] = search.similarity(place[gone], place[of[gone]], 'are they copies')
+    return out
+
 def decide(
     photos: Photos, scanned: Scanned, search: Search, # what there is
     config: dict[str, Any], # what is asked
@@ -573,7 +598,7 @@ def decide(
     found = pick(search, config, np.asarray(photos.ids), device, say)
     exact = exact_copies(photos, scanned.table, search.rows[search.order], found.table['duplicate_of'].to_numpy(), search.saved)
     stats = dict(images=len(photos), unreadable=len(photos) - len(search.rows))
-    return Found(describe(found.table, scanned.table, exact), found.config, stats, found.evidence, photos, scanned, suggestion)
+    return Found(describe(found.table, scanned.table, exact, known_copies(found, suggestion, similarity_of_pictures(search, found, suggestion))), found.config, stats, found.evidence, photos, scanned, suggestion)
 
 # %% ../nbs/08a_own.ipynb #560ddae2
 def looks_closer(
@@ -624,7 +649,7 @@ def prune_photos(
     rank_type: str = 'cossim', # random or cossim
     prune_type: str = 'systematic', # common, diverse, stratified or systematic
     floor: int | float | None = None, # no class falls below this number, or this share of it (a float up to 1)
-    n_clusters: int = 20, # of k-means
+    n_clusters: int | None = None, # of k-means; 20 if not given, or as many as there are images
     encoder: Any = 'efficientnet-lite0', # what the clusters are made from
     labels: Any = None, column: str | None = None, label_column: str | None = None, split: str | None = None, # as for `open_photos`
     seed: int = 0, # of clusters and of whatever is drawn
@@ -639,7 +664,7 @@ def prune_photos(
     if floor is not None and photos.labels is None: raise UserError(f'{photos.source} has no labels, and a floor is for classes. Leave it out, or put the images of each class into a folder of its own.')
     scanned = scan(photos, encoder, cache=cache, device=device, weights=weights, precision=precision)
     rows, n = np.flatnonzero(scanned.table['problem'].to_numpy() == ''), len(photos)
-    groups = kmeans(scanned.x, n_clusters, seed=seed, device=best_device(device))
+    groups = kmeans(scanned.x, min(20, max(len(rows), 1)) if n_clusters is None else n_clusters, seed=seed, device=best_device(device))
     y = None if photos.labels is None else np.asarray(photos.labels)[rows]
     picked = prune(groups, rank(groups, rank_type, seed), ratio, prune_type, seed, None if y is None or floor is None else np.where(y < 0, y.max() + 1, y), floor)
     lengths = np.full(n, np.nan); lengths[rows] = 1.
@@ -714,22 +739,34 @@ def place_file(
             raise
 
 # %% ../nbs/08a_own.ipynb #5c828dee
+ENDINGS = ('.png', '.jpg', '.webp', '.gif', '.bmp', '.tif', '.jp2', '.avif', '.ppm') # of files that are made of images which were none
+
+def check_folder(
+    self: Found,
+    to: str | Path, # the new folder
+    how: str = 'copy', # copy, link (hard links) or symlink
+) -> dict[int, str]: # names below it, by position
+    "May what stays go into this folder? Raises `UserError` if it holds anything else, or lies among the images. Nothing is written; what a killed run had half-written is removed."
+    check_name('way', how, HOW)
+    photos, to = self.photos, Path(to)
+    if photos.folder is not None and to.resolve().is_relative_to(photos.folder.resolve()): raise UserError(f'{to} lies inside of {photos.folder}, and would be taken for images the next time. Choose another folder.')
+    names = {int(i): file_name(photos, i) for i in self.keep}
+    made = any(photos.path(i) is None for i in names)
+    if made and how != 'copy': raise UserError(f'{photos.source} has no files to link to. Use copies (--copy).')
+    twice = pd.Series(list(names.values())).value_counts()
+    if not made and len(twice) and twice.iloc[0] > 1: raise UserError(f'{twice.iloc[0]} images would have the name {twice.index[0]!r} in {to}. Rename all but one of them.')
+    clear_folder(to, {name + ending for name in names.values() for ending in ('', *(ENDINGS if made else ()))})
+    return names
+
 def write_folder(
     self: Found,
     to: str | Path, # the new folder
     how: str = 'copy', # copy, link (hard links) or symlink
 ) -> Path: # the same
-    "Put what stays into a folder of its own, with the same names below it."
-    check_name('way', how, HOW)
-    photos, to = self.photos, Path(to)
-    if photos.folder is not None and to.resolve().is_relative_to(photos.folder.resolve()): raise UserError(f'{to} lies inside of {photos.folder}, and would be taken for images the next time. Choose another folder.')
-    names = {int(i): file_name(photos, i) for i in self.keep}
+    "Put what stays into a folder of its own, with the same names below it; raises `UserError` as `check_folder` does."
+    names, photos, to = self.check_folder(to, how), self.photos, Path(to)
     files = {i: photos.path(i) for i in names}
-    if how != 'copy' and None in files.values(): raise UserError(f'{photos.source} has no files to link to. Use copies (--copy).')
     if None in files.values(): return self.write_contents(to, names)
-    twice = pd.Series(list(names.values())).value_counts()
-    if len(twice) and twice.iloc[0] > 1: raise UserError(f'{twice.iloc[0]} images would have the name {twice.index[0]!r} in {to}. Rename all but one of them.')
-    clear_folder(to, {*names.values()})
     todo = [i for i in progress(names, 'looking', unit=' files') if not is_there(files[i], to/names[i], how)]
     for i in progress(todo, {'copy': 'copying', 'link': 'linking', 'symlink': 'linking'}[how], unit=' files'): place_file(files[i], to/names[i], how)
     return make_folder(to)
@@ -740,8 +777,6 @@ def write_contents(
     names: dict[int, str], # by position
 ) -> Path: # the same
     "`write_folder` for images that have no files of their own."
-    known = {n for name in names.values() for n in (name, *(name + e for e in ('.png', '.jpg', '.webp', '.gif', '.bmp', '.tif', '.jp2', '.avif', '.ppm')))}
-    clear_folder(to, known)
     for i in progress(names, 'writing', unit=' files'):
         data, name = content_of(self.photos, i, names[i])
         if (to/name).exists():
@@ -763,7 +798,7 @@ def clear_folder(
         if path.name.startswith(TEMPORARY) or (path.name.startswith('.') and path.name.endswith('.tmp')): path.unlink()
         else: raise UserError(f'{to} holds other files, such as {name!r}: it would not be what the manifest says. Choose an empty folder, or remove this one.')
 
-Found.write_folder, Found.write_contents = write_folder, write_contents
+Found.check_folder, Found.write_folder, Found.write_contents = check_folder, write_folder, write_contents
 
 # %% ../nbs/08a_own.ipynb #863d4178
 @dataclass(eq=False, repr=False)

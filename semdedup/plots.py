@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from .core import atomic_write
 
 # %% auto #0
-__all__ = ['COLOURS', 'LINE_COLOURS', 'SPACES', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'printable',
+__all__ = ['COLOURS', 'LINE_COLOURS', 'SPACES', 'FAR', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'printable',
            'plot_cluster_classes', 'colour_of', 'plot_accuracy', 'plot_gain', 'plot_sweep', 'plot_lines',
            'plot_seconds', 'plot_curves', 'show_image', 'plot_pairs', 'publish']
 
@@ -128,10 +128,12 @@ def plot_accuracy(
     return fig
 
 # %% ../nbs/07_plots.ipynb #8b8cbd31
+FAR = 5. # points: a loss beyond is written at the edge, or the small differences could not be read
+
 def plot_gain(
     table: pd.DataFrame, # regime, selection, ratio, gain, gain_ci95: accuracy minus that of random subsets of the same size
 ) -> Figure:
-    "Points gained over a random subset of the same size: right of the line is better than chance."
+    "Points gained over a random subset of the same size: right of the line is better than chance. What loses more than `FAR` points is at the left edge, with its number."
     t = table[~table.selection.isin(['full', 'random'])]
     ratios, regimes = sorted(set(t.ratio)), list(dict.fromkeys(t.regime))
     names = sorted(set(t.selection), key=lambda n: (n.startswith('random'), n))
@@ -140,11 +142,14 @@ def plot_gain(
     marks = list(zip(regimes, (-.14, .14), (True, False))) # of each regime: how far from its line a point lies, and whether it is filled
     for ax, ratio in zip(axes[0], ratios):
         ax.axvline(0, color='#6b7280', lw=1)
+        here = t[t.ratio == ratio]; half = here.gain_ci95.fillna(0); low, high = (here.gain - half).min(), (here.gain + half).max()
+        if here.gain.notna().any(): ax.set_xlim(min(max(low, -FAR), 0) - .4, max(high, 0) + .4)
         for regime, shift, filled in marks:
             s = t[(t.ratio == ratio) & (t.regime == regime)].set_index('selection')
             for y, name in enumerate(names):
                 if name not in s.index: continue
-                ax.errorbar(s.gain[name], y + shift, xerr=s.gain_ci95[name], ls='', elinewidth=1.1, **point(colour_of(name), filled))
+                if s.gain[name] < -FAR: ax.text(.01, y + shift, f'◂ {s.gain[name]:.0f}'.replace('-', '−'), color=colour_of(name), fontsize=6.5, va='center', transform=ax.get_yaxis_transform())
+                else: ax.errorbar(s.gain[name], y + shift, xerr=s.gain_ci95[name], ls='', elinewidth=1.1, **point(colour_of(name), filled))
         ax.set(title=f'{100 * ratio:g} % kept', ylim=(-.5, len(names) - .5), yticks=range(len(names)), yticklabels=names); ax.grid(axis='y', color='#f3f4f6')
     axes[0, 0].invert_yaxis(); fig.supxlabel('points of accuracy against random subsets', fontsize='medium')
     fig.legend(handles=[Line2D([], [], ls='', label=f'equal {regime}', **point('#374151', filled)) for regime, _, filled in marks], frameon=False, fontsize=8, loc='outside upper right', ncols=len(regimes)) # grey: a colour is that of a selection
@@ -177,8 +182,8 @@ def plot_lines(
             if len(t): ax.errorbar(100 * t.ratio * (1 + .03 * (i - 1.5)), t.gain, t.gain_ci95, color=LINE_COLOURS[i % 4], marker='o', ms=3.5, capsize=2, lw=1.4, label=names[line])
         ratios = sorted(set(table.ratio))
         ax.set(xscale='log', title=printable(name), xlabel='images kept (%)'); ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
-    small = table[table.gain.abs() < 8]
-    axes[0, 0].set(ylabel='points against random', ylim=(max((small.gain - small.gain_ci95).min(), -4) - .3, (small.gain + small.gain_ci95).max() + .3))
+    small = table[table.gain.abs() < 8]; half = small.gain_ci95.fillna(0) # a single seed has no interval
+    axes[0, 0].set(ylabel='points against random', ylim=(max(min((small.gain - half).min(), 0), -4) - .3, max((small.gain + half).max(), 0) + .3) if len(small) else (-4.3, 1))
     shown = {l: h for ax in axes[0] for h, l in zip(*ax.get_legend_handles_labels())}
     fig.legend(shown.values(), shown.keys(), frameon=False, fontsize=8, loc='outside right center')
     return fig

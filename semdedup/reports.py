@@ -23,15 +23,16 @@ from .selections import METHODS, Pool, choose, rank_and_prune, rule_of
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GROWS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing',
-           'same_config', 'asks_for_more', 'claim_folder', 'State', 'Part', 'original_names', 'original_grid',
-           'evidence_grid', 'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys',
-           'copies_found', 'Grid', 'train_grid', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval',
-           'read_summary', 'space_of', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommend',
-           'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel',
-           'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions',
-           'unbroken', 'write_page', 'command_of', 'make_report', 'line_of', 'report_folders', 'compare_reports',
-           'verdicts', 'make_overview']
+__all__ = ['GROWS', 'MAP_SEEDS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'HALVES', 'ENOUGH_SEEDS', 'STAGES',
+           'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
+           'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid', 'best_original',
+           'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid', 'train_grid',
+           'in_halves', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval', 'read_summary',
+           'space_of', 'is_chance', 'chosen', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommended',
+           'command_for', 'recommend', 'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'is_news',
+           'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html',
+           'table_html', 'versions', 'unbroken', 'write_page', 'command_of', 'verb_of', 'facts_of', 'check_report',
+           'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -102,6 +103,27 @@ def asks_for_more(
         return isinstance(new, int) and isinstance(old, int) and new > old
     return all(k in GROWS and more(k) for k in differing(mine, theirs))
 
+def held(
+    out: str | Path, # a folder
+) -> dict[str, Any] | None: # its `config.json`; None if there is none
+    "What a folder holds; raises `UserError` if that is not of semdedup."
+    file = Path(out)/'config.json'
+    if not file.exists(): return None
+    theirs = from_json(file.read_bytes())
+    if not isinstance(theirs, dict): raise UserError(f'{file} is not of semdedup: the folder holds something else. Choose another --out.')
+    return theirs
+
+def check_claim(
+    out: str | Path, # a folder
+    config: dict[str, Any], # what it will hold
+    grows: bool = False, # one that asks for more of the same is let in
+) -> bool: # does it hold exactly this?
+    "Raise `UserError` if a folder holds results of another configuration."
+    theirs, plain = held(out), json.loads(json.dumps(config))
+    differs = same_config(plain, theirs) if theirs is not None else []
+    if differs and not (grows and asks_for_more(plain, theirs)): raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). Choose another --out, for example {Path(out).parent/"runs"/Path(out).name}, or delete that folder.')
+    return theirs is not None and not differs
+
 def claim_folder(
     out: str | Path, # the folder of a report
     config: dict[str, Any], # what it will hold
@@ -109,12 +131,7 @@ def claim_folder(
 ) -> Path: # the folder
     "Make the folder and write `config.json`; raises `UserError` if it holds results of another configuration."
     out, plain = make_folder(out), json.loads(json.dumps(config))
-    if (out/'config.json').exists():
-        theirs = from_json((out/'config.json').read_bytes())
-        if not isinstance(theirs, dict): raise UserError(f'{out}/config.json is not of semdedup: the folder holds something else. Choose another --out.')
-        differs = same_config(plain, theirs)
-        if not differs: return out
-        if not (grows and asks_for_more(plain, theirs)): raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). Choose another --out, or delete that folder.')
+    if check_claim(out, plain, grows): return out
     with atomic_write(out/'config.json') as tmp: tmp.write_text(json.dumps(plain, indent=1))
     return out
 
@@ -150,25 +167,32 @@ def original_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
     for e in config.encoders[:-1]: yield Part((*(n for n in names if not n.startswith('random')), 'semdedup'), config.ratios, e, config.regimes[:1], k)
 
 # %% ../nbs/08_reports.ipynb #8e802628
+MAP_SEEDS = 3 # a seed or two have no interval worth the name
+
 def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
-    "Ours beside chance first, then the original's, the literature's, and a sweep over the number of clusters."
+    "Ours beside chance first; then a map of everything else, the original's and the literature's, of a few seeds; then the rest of its seeds, and a sweep over the number of clusters."
     last, k, main, few = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels'), min(config.seeds, 10)
     yield Part(('full',), (1.,), last, n_clusters=k)
     yield Part(main, (.05, .1, .25, .5, .75), last, n_clusters=k)
-    yield Part(main, (.1, .25), last, ('steps',), k, few)
-    for e in reversed(config.encoders):
-        names = (n for n in original_names(config) if e == last or not n.startswith('random'))
-        yield Part((*names, 'semdedup', 'cover'), (.1, .25, .5), e, n_clusters=k, seeds=few)
-    yield Part(tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25), last, n_clusters=k, seeds=few)
-    best = best_original(results())
+    def original(ratios: tuple[float, ...], seeds: int) -> Iterator[Part]:
+        for e in reversed(config.encoders):
+            names = (n for n in original_names(config) if e == last or not n.startswith('random'))
+            yield Part((*names, 'semdedup', 'cover'), ratios, e, n_clusters=k, seeds=seeds)
+    for seeds in sorted({min(MAP_SEEDS, few), few}):
+        yield from original((.1, .25), seeds) # where selections differ most, and training is shortest
+        yield Part(tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25), last, n_clusters=k, seeds=seeds)
+        yield Part(main, (.1, .25), last, ('steps',), k, seeds)
+        yield from original((.5,), seeds)
+    best = best_original(results(), k)
     if best:
-        for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25), best[1], n_clusters=n, seeds=few) # where selections differ most
+        for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25), best[1], n_clusters=n, seeds=few)
 
 def best_original(
     results: pd.DataFrame, # so far
+    n_clusters: int = 20, # of the selections compared: a sweep that has begun must not change what it is a sweep of
 ) -> tuple[str, str] | None: # selection and encoder
     "The original's selection, not chance, with the best validation accuracy over all ratios."
-    t = results[(results.rank_type == 'cossim') & (results.regime == 'epochs')]
+    t = results[(results.rank_type == 'cossim') & (results.regime == 'epochs') & (results.n_clusters == n_clusters)]
     if t.empty: return None
     return t.groupby(['selection', 'encoder']).val_accuracy.mean().idxmax()
 
@@ -200,7 +224,7 @@ def plan(
         for ratio in part.ratios:
             for name in part.selections:
                 rank_type, prune_type = rank_and_prune(name) or (None, None)
-                blind = name == 'full' or name in METHODS and METHODS[name].uses in ('nothing', 'training', 'copies')
+                blind = name == 'full' or name in METHODS and METHODS[name].uses in ('nothing', 'classes', 'training', 'copies')
                 rows += [dict(dataset=config.dataset, selection=name, encoder=None if blind else part.encoder, n_clusters=part.n_clusters, rank_type=rank_type, prune_type=prune_type,
                               rule=(rule_of(name) or (None,))[0], ratio=ratio, model=config.model, epochs=config.epochs, regime=regime, seed=seed) for regime in part.regimes]
     table = pd.DataFrame(rows, columns=KEY)
@@ -331,13 +355,26 @@ def train_grid(
     minutes: float | None = None, # begin nothing after so long
 ) -> tuple[pd.DataFrame, pd.DataFrame, int]: # results, a row a run; curves, a row a run and checkpoint; how many runs are still missing
     "Train what a configuration asks for and is not in the folder yet."
-    grid, missing = Grid(images, spaces, config, Path(out), None if minutes is None else time.time() + 60 * minutes), 0
+    grid, missing = Grid(images, spaces, config, Path(out), None if minutes is None else time.time() + 60 * minutes), set()
     for part in GRIDS[config.grid](config, lambda: grid.results):
+        if part.n_clusters > len(images.train): continue # of a sweep, on few images
         grid.train(part, checkpoints)
-        missing += len(grid.missing(part))
-    return grid.results, grid.curves, missing
+        missing.update(keys(grid.missing(part))) # parts may overlap
+    return grid.results, grid.curves, len(missing)
 
 # %% ../nbs/08_reports.ipynb #b1e68bb4
+HALVES = {'a': 0, 'b': 1} # of the seeds: even, odd
+
+def in_halves(
+    val_accuracy: pd.Series, # by seed, as all of these
+    accuracy: pd.Series, # on the test split
+    chance: pd.Series, # of random subsets
+    full: pd.Series, # of the full set
+) -> dict[str, float]: # val_a, gain_a, cost_a, and b
+    "Validation accuracy, gain and cost of the even seeds and of the odd ones: one half chooses, the other measures."
+    half = lambda s, h: float(s[s.index % 2 == HALVES[h]].mean())
+    return {f'{name}_{h}': half(s, h) for h in HALVES for name, s in (('val', val_accuracy), ('gain', (accuracy - chance).dropna()), ('cost', (full - accuracy).dropna()))}
+
 def summarise(
     results: pd.DataFrame, # a row a run
 ) -> pd.DataFrame: # a row a selection, encoder, ratio and regime
@@ -346,7 +383,7 @@ def summarise(
     trained = set(results.regime[results.selection != 'full']) or {'epochs'}
     regimes = [g for g in REGIMES if g in trained] # in one order, whichever was trained first: the longest trainings are
     r = pd.concat([results[results.selection != 'full'], *[full.assign(regime=g) for g in regimes]])
-    by_seed = lambda t: t.set_index('seed').accuracy
+    by_seed = lambda t: t.set_index('seed').accuracy.astype(float)
     rows = []
     for (regime, ratio, encoder, n_clusters, selection), t in r.groupby(['regime', 'ratio', 'encoder', 'n_clusters', 'selection'], sort=False, dropna=False):
         chance = r[(r.regime == regime) & (r.ratio == ratio) & (r.selection == 'random')]
@@ -355,7 +392,7 @@ def summarise(
         cost, cost_ci = difference(by_seed(full), by_seed(t)) if selection != 'full' else (math.nan, math.nan)
         rows.append(dict(regime=regime, ratio=ratio, selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(n_clusters), n_train=int(t.n_train.iloc[0]), seeds=len(t), accuracy=accuracy, ci95=ci,
                          val_accuracy=t.val_accuracy.astype(float).mean(), gain=gain, gain_ci95=gain_ci, p=paired_p(by_seed(t), by_seed(chance)) if not math.isnan(gain) else math.nan,
-                         cost=cost, cost_ci95=cost_ci, seconds=t.train_seconds.mean(), **{c: t[c].astype(float).mean() for c in ('select_seconds', 'precision', 'recall')}))
+                         cost=cost, cost_ci95=cost_ci, **in_halves(t.set_index('seed').val_accuracy.astype(float), by_seed(t), by_seed(chance), by_seed(full)), seconds=t.train_seconds.mean(), **{c: t[c].astype(float).mean() for c in ('select_seconds', 'precision', 'recall')}))
     table = pd.DataFrame(rows).sort_values(['regime', 'ratio', 'selection', 'encoder', 'n_clusters'], key=lambda c: c.map(regimes.index) if c.name == 'regime' else c, ignore_index=True)
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
@@ -386,14 +423,16 @@ def with_interval(
     half: float, # half of the interval's width
 ) -> str: # "0.8 points (95 % 0.3 … 1.3)"
     "A number of points with its interval, in words."
-    if math.isnan(half): return f'{in_points(mean)} points (one run: no interval)'
+    if math.isnan(half): return f'{in_points(mean)} points (no interval)'
     return f'{in_points(mean)} points (95 % {in_points(mean - half)} … {in_points(mean + half)})'
 
 def read_summary(
     folder: str | Path, # of a report
 ) -> pd.DataFrame: # as `summarise` made it
-    "The summary that a report left in its folder."
+    "The summary that a report left in its folder; raises `UserError` for one of another version."
     table = pd.read_csv(Path(folder)/'summary.csv', keep_default_na=False, na_values=['nan', ''])
+    if missing := [c for c in (f'{name}_{h}' for h in HALVES for name in ('val', 'gain', 'cost')) if c not in table]:
+        raise UserError(f'{folder}/summary.csv lacks the columns {", ".join(missing)}: another version wrote it. Run the command of that report again, with --resume.')
     return table.assign(encoder=table.encoder.fillna(''))
 
 def space_of(
@@ -401,6 +440,29 @@ def space_of(
 ) -> str: # " in vgg16"
     "In which space a selection was made; nothing for those that look at none."
     return f' in {row.encoder}' if row.encoder else ''
+
+def is_chance(selection: str) -> bool: # random-labels is not: it draws by chance from each class
+    "Is it chance, of all images or inside clusters?"
+    return selection == 'random' or (rank_and_prune(selection) or ('', ''))[0] == 'random'
+
+ENOUGH_SEEDS = 10 # a mean of fewer beside means of more wins by luck: where others have so many, it is not chosen
+
+def chosen(
+    candidates: pd.DataFrame, # rows of a summary, of one regime
+) -> pd.DataFrame: # the rows of one selection
+    """The selection with the best validation accuracy over the ratios, of those measured at most ratios and with enough seeds.
+
+    Its gain and cost are cross-fitted (Stone 1974): the even seeds' validation chooses and the odd seeds' test measures, and the other way round. Where all agree on one selection these are its own."""
+    t = candidates[candidates.seeds >= min(ENOUGH_SEEDS, candidates.seeds.max())]
+    same = t.groupby(['selection', 'encoder', 'n_clusters'], dropna=False)
+    most = same.size() == same.size().max()
+    best, by_a, by_b = (same[c].mean().where(most).idxmax() if same[c].mean().where(most).notna().any() else None for c in ('val_accuracy', 'val_a', 'val_b'))
+    rows = same.get_group(best)
+    if None in (by_a, by_b) or by_a == by_b == best: return rows
+    a, b = (same.get_group(name).set_index('ratio').reindex(rows.ratio).set_index(rows.index) for name in (by_a, by_b))
+    odd = rows.seeds // 2
+    mixed = lambda c: (odd * a[f'{c}_b'] + (rows.seeds - odd) * b[f'{c}_a']) / rows.seeds
+    return rows.assign(gain=mixed('gain'), cost=mixed('cost'))
 
 def answer(
     summary: pd.DataFrame, # from `summarise`
@@ -411,15 +473,15 @@ def answer(
     t = summary[(summary.regime == regime) & (summary.selection != 'full')]
     ratio = min(t.ratio.unique(), key=lambda r: (abs(r - .5), r))
     t = t[t.ratio == ratio]
-    chance, chosen = t[t.selection == 'random'].iloc[0], t[~t.selection.str.startswith('random')]
-    what = f'{100 * ratio:g} %'
-    if chosen.empty: return f'Keeping a random {what} costs {with_interval(chance.cost, chance.cost_ci95)}.'
-    best = chosen.loc[chosen.val_accuracy.idxmax()]
+    chance, candidates = t[t.selection == 'random'].iloc[0], t[[not is_chance(s) for s in t.selection]]
+    what, how = f'{100 * ratio:g} %', 'With as many optimiser steps, keeping' if regime == 'steps' else 'Keeping'
+    if candidates.empty: return f'{how} a random {what} costs {with_interval(chance.cost, chance.cost_ci95)}.'
+    best = chosen(candidates).iloc[0]
     low, high = best.gain - best.gain_ci95, best.gain + best.gain_ci95
     verdict = ('better than chance' if low > 0 else 'worse than chance' if high < 0 else 'no different from chance within the interval') if not math.isnan(low) else 'not to be judged from one run'
     if (low > 0 or high < 0) and best.p_holm >= .05: verdict += f' if it is looked at alone, but not among all that were compared (p = {best.p_holm:.3f} after Holm)'
-    return (f'Keeping {what} chosen by {best.selection}{space_of(best)} costs {with_interval(best.cost, best.cost_ci95)} of test accuracy; '
-            f'a random {what} costs {with_interval(chance.cost, chance.cost_ci95)}. '
+    return (f'{how} {what} chosen by {best.selection}{space_of(best)} costs {with_interval(best.cost, best.cost_ci95)} of test accuracy; '
+            f'a random {what} costs {with_interval(best.cost + best.gain, chance.cost_ci95)}. '
             f'The difference, {with_interval(best.gain, best.gain_ci95)}, is {verdict}.')
 
 # %% ../nbs/08_reports.ipynb #235ab49e
@@ -444,15 +506,19 @@ def removable(
     regime: str = 'epochs', # equal epochs or equal steps
     draws: int = 2000, # of the bootstrap
 ) -> pd.DataFrame: # selection, encoder, n_clusters, within, share, low, high
-    "For each selection with at least two seeds, the largest share that can be removed at a cost of at most `within` points, with its 95 % interval."
+    "For each selection with at least two seeds and all of chance's ratios, the largest share that can be removed at a cost of at most `within` points, with its 95 % interval."
+    from scipy.special import stdtrit
     full, rng, rows = results[results.selection == 'full'].set_index('seed').accuracy.astype(float), np.random.default_rng(0), []
     table = results[(results.selection != 'full') & (results.regime == regime) & (results.ratio < 1)]
+    ratios_of_chance = set(table.ratio[table.selection == 'random'])
     for (selection, encoder, k), t in table.groupby(['selection', 'encoder', 'n_clusters'], dropna=False, sort=False):
         cost = t.pivot_table('accuracy', 'seed', 'ratio').astype(float).rsub(full, axis=0).dropna()
-        if len(cost) < 2: continue
+        if len(cost) < 2 or not ratios_of_chance <= set(cost.columns): continue # a line from the full set straight to a tenth would say too little
         ratios = np.r_[1., cost.columns[::-1]]
         points = np.c_[np.zeros(len(cost)), cost.to_numpy()[:, ::-1]] # (seeds, ratios)
-        drawn = points[rng.integers(len(points), size=(draws, len(points)))].mean(1)
+        few = len(points)
+        drawn = points[rng.integers(few, size=(draws, few))].mean(1)
+        drawn = points.mean(0) + (drawn - points.mean(0)) * stdtrit(few - 1, .975) / stdtrit(np.inf, .975) * math.sqrt(few / (few - 1)) # the bootstrap's interval is too narrow for few seeds
         for w in within:
             low, high = np.quantile(crossing(ratios, drawn, w), [.025, .975])
             rows.append(dict(selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(k), within=w, share=float(crossing(ratios, points.mean(0), w)), low=float(low), high=float(high)))
@@ -463,17 +529,38 @@ def best_at(
     summary: pd.DataFrame, # from `summarise`
     ratio: float, # the fraction kept
 ) -> pd.Series: # the row with the best validation accuracy
-    "Who does best at a ratio, with equal epochs."
+    "Who does best at a ratio, with equal epochs if there are any; chance is one of them."
     t = summary[(summary.regime == summary.regime.iloc[0]) & (summary.ratio == ratio) & (summary.selection != 'full')]
-    t = t[[(rank_and_prune(s) or ('', ''))[0] != 'random' for s in t.selection]] # chance inside clusters is chance
-    return t.loc[t.val_accuracy.idxmax()]
+    chance, others = t[t.selection == 'random'].iloc[0], t[[not is_chance(s) for s in t.selection]] # chance inside clusters is chance
+    if others.empty: return chance
+    best = chosen(others).iloc[0]
+    return best if best.val_accuracy >= chance.val_accuracy else chance
 
 def beats(row: pd.Series) -> str: # "beats random by …"
     "How a selection stands to chance."
     if row.selection == 'random': return 'no selection did better than chance on the validation images'
     if math.isnan(row.p_holm): return 'one run cannot be compared with chance'
-    if row.p_holm >= .05: return f'a random subset is as good: the difference, {with_interval(row.gain, row.gain_ci95)}, does not stand out among all those that were looked at (p = {row.p_holm:.3f} after Holm)'
+    if row.p_holm >= .05: return f'a random subset is as good, as far as can be seen: the difference, {with_interval(row.gain, row.gain_ci95)}, does not stand out among all those that were looked at (p = {row.p_holm:.3f} after Holm)'
     return f'it {"beats" if row.gain > 0 else "loses to"} a random subset by {with_interval(abs(row.gain), row.gain_ci95)}'
+
+def recommended(
+    summary: pd.DataFrame, # from `summarise`
+    within: float = .5, # points of accuracy that may be lost
+) -> tuple[pd.Series, bool]: # its row; whether it is sure to cost no more than that
+    "The selection of the smallest set that can be afforded, or of the cheapest one if none can."
+    best_of = [best_at(summary, r) for r in sorted(set(summary[summary.selection != 'full'].ratio))]
+    affordable = [b for b in best_of if b.cost + b.cost_ci95 <= within]
+    return (affordable[0], True) if affordable else (min(best_of, key=lambda b: b.cost), False)
+
+def command_for(
+    row: pd.Series, # of a summary
+    config: dict[str, Any], # of the report
+) -> str:
+    "The command that writes which images a selection keeps."
+    import shlex
+    words = ['--dataset', config['dataset'], '--selection', row.selection, '--ratio', f'{100 * row.ratio:g}', *(['--encoder', row.encoder] if row.encoder else []),
+             '--n-clusters', str(row.n_clusters), '--model', config['model'], '--epochs', str(config['epochs'])]
+    return shlex.join(['semdedup', 'run', *words])
 
 def recommend(
     summary: pd.DataFrame, # from `summarise`
@@ -481,17 +568,15 @@ def recommend(
 ) -> list[str]: # sentences, plain text
     "What to remove, what that costs, and how to select."
     n = summary[summary.selection == 'full'].n_train.iloc[0]
-    ratios = sorted(set(summary[summary.selection != 'full'].ratio))
-    chosen = {r: best_at(summary, r) for r in ratios}
-    affordable = [r for r in ratios if chosen[r].cost + chosen[r].cost_ci95 <= within]
-    r = affordable[0] if affordable else ratios[-1]
-    best = chosen[r]
+    (best, affordable), fewest = recommended(summary, within), summary[summary.selection != 'full'].ratio.min()
+    r = best.ratio
     what = (f'Remove {100 * (1 - r):g} %: that costs {with_interval(best.cost, best.cost_ci95)}' if affordable else
             f'Remove nothing, if {within:g} points matter: of what was tried, removing {100 * (1 - r):g} % costs least, {with_interval(best.cost, best.cost_ci95)}')
-    out = [f'{what}, and a training of as many epochs takes {n / best.n_train:.1f} times fewer steps. Select with {best.selection}{space_of(best)}: {beats(best)}.']
-    if r != ratios[0]:
-        least = chosen[ratios[0]]
-        out.append(f'If only {100 * ratios[0]:g} % can stay, use {least.selection}{space_of(least)}: {beats(least)}, and costs {with_interval(least.cost, least.cost_ci95)}.')
+    saved = ', if a training takes as many optimiser steps' if best.regime == 'steps' else f', and a training of as many epochs takes {n / best.n_train:.1f} times fewer steps'
+    out = [f'{what}{saved}. Select with {best.selection}{space_of(best)}: {beats(best)}.']
+    if r != fewest:
+        least = best_at(summary, fewest)
+        out.append(f'If only {100 * fewest:g} % can stay, use {least.selection}{space_of(least)}: {beats(least)}, and costs {with_interval(least.cost, least.cost_ci95)}.')
     return out
 
 # %% ../nbs/08_reports.ipynb #8371da74
@@ -665,6 +750,25 @@ def command_of(
         flags.append(f'--{({"encoders": "encoder", "ratios": "ratio", "rank_types": "rank_type", "prune_types": "prune_type", "regimes": "regime"}).get(f.name, f.name)} {shlex.quote(str(v))}')
     return ' '.join(['semdedup', verb, *flags, '--out', shlex.quote(str(out))])
 
+def verb_of(stages: Sequence[str]) -> str: return 'report' if 'E1' in stages else 'sweep' # the command that goes through these
+
+def facts_of(
+    config: Config, # what is asked
+    stages: Sequence[str], # of `STAGES`
+) -> dict[str, Any]: # of `config.json`, but for the data's digest
+    "What a report's folder says that it holds."
+    return {'made by': verb_of(stages), 'format': 1, **config.facts}
+
+def check_report(
+    config: Config, # what is asked
+    out: str | Path, # the folder
+    stages: Sequence[str] = tuple(STAGES), # of `STAGES`
+    unknown: Sequence[str] = ('data',), # of its facts: what is not known before the images are
+) -> None:
+    "Raise `UserError` if a folder holds another report, as far as can be told without its images."
+    theirs = held(out) or {}
+    check_claim(out, {**facts_of(config, stages), **{k: theirs.get(k) for k in unknown}}, grows=True)
+
 def make_report(
     config: Config, # what is asked
     out: str | Path, # the folder
@@ -674,17 +778,21 @@ def make_report(
     minutes: float | None = None, # begin no training after so long; the same again goes on
 ) -> Path: # the page
     "Make a report, or go on with one: experiments through papermill, then the page."
+    verb, wanted = verb_of(stages), facts_of(config, stages)
+    check_report(config, out, stages) # before anything is downloaded
     images = load_data(config.dataset, config.size, config.test_share)
     n = len(holdout(images, config.holdout)[1])
     if config.n_clusters > n: raise UserError(f'n_clusters is {config.n_clusters}, but there are only {n} training images. Ask for at most {n} clusters.')
-    verb = 'report' if 'E1' in stages else 'sweep'
     for regime in config.regimes: check_training(images, config.recipe, regime)
-    out = claim_folder(out, {'made by': verb, 'format': 1, **config.facts, 'data': images.digest}, grows=True)
+    out = claim_folder(out, {**wanted, 'data': images.digest}, grows=True)
     for old in out.rglob('.*.tmp'): old.unlink() # what a killed run had half-written
     fresh = not (out/'.state').exists()
     state = State(out)
     if fresh and not resume: # results that came with a clone are made anew
-        for old in ('results.parquet', 'curves.parquet'): (out/old).unlink(missing_ok=True)
+        for old in ('results.parquet', 'curves.parquet'):
+            if (out/old).exists():
+                os.replace(out/old, state.folder/old)
+                say(f'{out/old} was made elsewhere, and is made anew; the old one is kept as {state.folder/old} (--resume would have gone on with it)')
     for encoder in config.encoders: # in this process, where their progress is seen best
         if takes_weights(encoder): say(f'embedding {images.name} with {encoder}'); embed(images, encoder, weights=config.weights)
     same = True # is all of it as it was?
@@ -722,17 +830,15 @@ def report_folders(
 def compare_reports(
     folders: Sequence[Path], # of reports
 ) -> pd.DataFrame: # dataset, line, and the columns of a summary
-    "What the lines of an overview gain over chance with equal epochs."
-    rows = []
+    "What the lines of an overview gain over chance with equal epochs: of each line the selection that `chosen` takes, with p-values corrected for all of the line."
+    candidates = []
     for folder in folders:
         t, name = read_summary(folder), json.loads((folder/'config.json').read_text())['dataset']
         t = t[(t.regime == t.regime.iloc[0]) & t.gain.notna()].assign(line=lambda t: t.selection.map(line_of))
-        for line, g in t[t.line != ''].groupby('line'):
-            same = g.groupby(['selection', 'encoder', 'n_clusters'])
-            best = same.val_accuracy.mean().where(same.size() == same.size().max()).idxmax()
-            rows.append(same.get_group(best).assign(dataset=name, line=line))
-    table = pd.concat(rows, ignore_index=True)
-    return table.assign(p_holm=table.groupby('line').p.transform(holm))
+        candidates.append(t[t.line != ''].assign(dataset=name))
+    table = pd.concat(candidates, ignore_index=True)
+    table = table.assign(p_holm=table.groupby('line').p.transform(holm)) # over all that might have been chosen
+    return pd.concat([chosen(t) for _, t in table.groupby(['dataset', 'line'], sort=False)], ignore_index=True)
 
 def verdicts(
     table: pd.DataFrame, # from `compare_reports`

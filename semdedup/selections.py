@@ -104,7 +104,7 @@ def moderate(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     return nearest_to_median(pool.groups.similarity, pool.groups.labels, m)
 
 def moderate_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-    "Those whose similarity to the mean of their class is nearest to the median of their class (Xia et al. 2023)."
+    "Those whose similarity to the mean of their class is nearest to the median of their class (after Xia et al. 2023, with cosine similarity and a quota a class)."
     y = pool.need('labels')
     means = np.stack([pool.x[y == c].mean(0) if (y == c).any() else pool.x[0] for c in range(y.max() + 1)])
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
@@ -282,16 +282,18 @@ def difficulty(
     "EL2N and forgetting, read off while one model trains for a tenth of the epochs."
     split, n = images.train, len(images.train)
     short = Recipe(recipe.model, max(2, round(share * recipe.epochs)), recipe.batch_size, recipe.lr) # in the first epoch errors measure the order of the images
-    length, events, right, seen = torch.zeros(n), torch.zeros(n), torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.int64)
+    length, events, seen = torch.zeros(n), torch.zeros(n), torch.zeros(n, dtype=torch.int64)
+    right, learned = torch.zeros(2, n, dtype=torch.bool)
     y = torch.from_numpy(split.labels)
     def on_step(rows: torch.Tensor, errors: torch.Tensor) -> None:
         i, e = rows[0].cpu(), errors[0].cpu()
         now = e.scatter_add(1, y[i][:, None], torch.ones(len(i), 1)).argmax(1) == y[i]
         length[i] += torch.where(seen[i] > 0, e.norm(dim=1), 0.)
         events[i] += (right[i] & ~now).float()
-        right[i] = now; seen[i] += 1
+        right[i] = now; learned[i] |= now; seen[i] += 1
     data = Batches(split, *scale_of(split), 'cpu')
     with threads(1): train_stack(data, {}, [np.arange(n)], [seed], len(images.classes), short, on_step=on_step) # more threads wait for each other where others compute too
+    events[~learned] = short.epochs # never right: more often forgotten than any other (Toneva et al. 2019)
     return pd.DataFrame({'el2n': (length / (short.epochs - 1)).numpy(), 'forgetting': events.numpy(), 'wrong': (~right).numpy()})
 
 # %% ../nbs/06a_selections.ipynb #1ac44610
@@ -421,7 +423,7 @@ class Method:
     choose: Callable[[Pool, int, np.random.Generator], np.ndarray] # (pool, how many, chance) → the rows that stay
     kept: str # why an image stays
     removed: str # why one goes
-    uses: str = 'embeddings' # nothing, embeddings, labels, training, or copies: which images are copies
+    uses: str = 'embeddings' # nothing, embeddings, classes (labels alone), labels (and embeddings), training, or copies: which images are copies
     scarce: tuple[str, str] | None = None # why, where images are not `plentiful`, if that is another reason
     def reasons(self, pool: Pool) -> tuple[str, str]: # why an image stays, why one goes
         "The reasons in a manifest."
@@ -447,7 +449,7 @@ METHODS: dict[str, Method] = {
     'medoids': Method(medoids, 'nearest to the centre of a small cluster', 'another image of its small cluster is nearer to the centre'),
     'distinct': Method(distinct, 'no copy of another that stays', 'a copy of one that stays, or others stand for it'),
     'originals': Method(originals, 'the only one of its original that stays, or one more by chance', 'a copy of one that stays, or left out by chance', 'copies'),
-    'random-labels': Method(inside_classes(random_subset), 'kept by chance in its class', 'removed by chance in its class', 'labels'),
+    'random-labels': Method(inside_classes(random_subset), 'kept by chance in its class', 'removed by chance in its class', 'classes'),
     'moderate-labels': Method(moderate_labels, 'typical to a middling degree in its class', 'more or less typical than the middle of its class', 'labels'),
     'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class', 'another image of its small cluster is nearer to the centre', 'labels'),
     'el2n': Method(el2n, 'among the hardest for a short training', 'easier than those kept', 'training'),
@@ -487,7 +489,9 @@ def choose(
     check_name('selection', name, selection_names()); check_range('ratio', ratio, 0, 1); check_seed(seed)
     m = total_of(ratio, len(pool))
     if original := rank_and_prune(name): return prune(pool.groups, rank(pool.groups, original[0], seed), ratio, original[1], seed)
-    if found := rule_of(name): return deduplicate(pool.x, rule=found[0], groups=pool.groups, target=m, seed=seed, probes=found[1])
+    if found := rule_of(name):
+        groups = kmeans(pool.x, m, seed=pool.seed) if 0 < m < pool.n_clusters else pool.groups # a rule leaves an image in each cluster
+        return deduplicate(pool.x, rule=found[0], groups=groups, target=m, seed=seed, probes=found[1])
     if m == 0: raise UserError(f'ratio {ratio:g} keeps no image of {len(pool)}. Keep more.')
     method, kept = METHODS[name], np.zeros(len(pool), bool)
     kept[np.arange(len(pool)) if m == len(pool) else method.choose(pool, m, np.random.default_rng(seed))] = True

@@ -20,10 +20,10 @@ from .embeddings import PRECISIONS, best_device, check_precision
 from .pruning import Selection
 
 # %% auto #0
-__all__ = ['MODELS', 'REGIMES', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 'Batches', 'scale_of', 'Recipe', 'threads',
-           'accuracy', 'errors', 'mlp_gradients', 'gradients', 'train_stack', 'Run', 'check_training', 'Stopped',
-           'stacks', 'same_runs', 'shared_out', 'one_thread_each', 'on_device', 'train', 'interval', 'difference',
-           'paired_p', 'holm', 'Scores', 'kept_rows', 'with_chance', 'beside_chance', 'evaluate']
+__all__ = ['MODELS', 'REGIMES', 'TIED', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 'Batches', 'scale_of', 'Recipe',
+           'threads', 'accuracy', 'errors', 'mlp_gradients', 'gradients', 'train_stack', 'Run', 'check_training',
+           'Stopped', 'stacks', 'same_runs', 'shared_out', 'one_thread_each', 'on_device', 'train', 'interval',
+           'difference', 'paired_p', 'holm', 'Scores', 'kept_rows', 'with_chance', 'beside_chance', 'evaluate']
 
 # %% ../nbs/06_training.ipynb #fddd4610
 class Model(Protocol):
@@ -259,10 +259,10 @@ def stacks(
     runs: Sequence[Run], # what is to be trained
     steps: Sequence[int], # steps of each
     at_once: int, # replicas in a stack at most
-) -> list[np.ndarray]: # positions of the runs of each stack, the longest trainings first
+) -> list[np.ndarray]: # positions of the runs of each stack: equal epochs first, as a run that is stopped should have them; the longest trainings of each regime first
     "Runs of equal size and equal steps, in stacks of nearly equal height."
     alike = {}
-    for i, r in enumerate(runs): alike.setdefault((steps[i], len(r.subset)), []).append(i)
+    for i, r in enumerate(runs): alike.setdefault((r.regime == 'epochs', steps[i], len(r.subset)), []).append(i)
     return [p for key in sorted(alike, reverse=True) for p in np.array_split(alike[key], -(-len(alike[key]) // at_once))]
 
 # %% ../nbs/06_training.ipynb #b516bcb7
@@ -368,22 +368,25 @@ def interval(
     if len(v) < 2: return float(v.mean()) if len(v) else math.nan, math.nan
     return float(v.mean()), float(stdtrit(len(v) - 1, (1 + level) / 2) * v.std(ddof=1) / math.sqrt(len(v)))
 
+TIED = 1e-4 # points: less than one image in a million
+
 def difference(
     a: pd.Series, # values with seeds as index
     b: pd.Series, # likewise
 ) -> tuple[float, float]: # mean of a - b over common seeds, and half of its 95 % interval
-    "Paired difference of two series, by seed."
-    return interval((a - b).dropna())
+    "Paired difference of two series, by seed. Differences that are all the same, and not zero, have no interval: accuracies of few images are often tied."
+    mean, half = interval((a - b).dropna())
+    return mean, math.nan if half < TIED < abs(mean) else half
 
 def paired_p(
     a: pd.Series, # values with seeds as index
     b: pd.Series, # likewise
-) -> float: # 0–1; NaN for fewer than two common seeds
+) -> float: # 0–1; NaN for fewer than two common seeds, and for differences that are all the same and not zero
     "The two-sided p-value of the paired t-test: how likely chance alone makes such a difference."
     from scipy.stats import ttest_1samp
     d = (a - b).dropna().astype(float)
     if len(d) < 2: return math.nan
-    if d.std() == 0: return float(d.iloc[0] == 0)
+    if d.std() < TIED: return 1. if abs(d.mean()) < TIED else math.nan
     return float(ttest_1samp(d, 0).pvalue)
 
 # %% ../nbs/06_training.ipynb #2082f69b

@@ -238,6 +238,15 @@ def test_other_images_under_the_same_name_are_noticed(folder):
     np.savez(folder/'my.npz', **arrays(train_labels=np.arange(60)[::-1] % 3))
     with pytest.raises(UserError, match='another configuration.*Choose another --out'): again()
 
+def test_results_of_another_checkout_are_kept(folder):
+    "A clone has tables and no .state: without --resume they are made anew, and the old ones are still there."
+    np.savez(folder/'my.npz', **arrays()); said = []
+    again = lambda **more: reports.make_report(reports.Config(str(folder/'my.npz'), encoders=('pixels',), n_clusters=3), folder/'out', stages=(), say=said.append, **more)
+    again(); shutil.rmtree(folder/'out'/'.state'); (folder/'out'/'results.parquet').write_text('hours')
+    again(resume=True); assert (folder/'out'/'results.parquet').read_text() == 'hours' and not said
+    shutil.rmtree(folder/'out'/'.state'); again()
+    assert not (folder/'out'/'results.parquet').exists() and (folder/'out'/'.state'/'results.parquet').read_text() == 'hours' and '--resume' in said[0]
+
 # Full disks
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from test_cli import command, contents, is_refused
+from semdedup import dedup
 from semdedup.cli import begin_results
 
 TILES = [Image.fromarray(np.ascontiguousarray(im[y:y + 140, x:x + 140])) for im in load_sample_images().images for y in (0, 142, 284) for x in (0, 142, 284, 426)]
@@ -44,6 +45,38 @@ def test_the_page_says_what_made_it(folder, args):
     run(folder, *args)
     page = (folder/args[args.index('--out') + 1]/'index.html').read_text(encoding='utf-8')
     assert shlex.join(['semdedup', *args]) in html.unescape(page)
+
+def test_what_goes_to_reach_a_target_is_not_called_a_copy(folder):
+    out, _ = run(folder, 'dedup', 'photos', '--target', '20', '--out', 'out')
+    t = manifest(folder/'out'); gone = t[t['duplicate_of'] >= 0]
+    copies = gone['id'].str.contains('again')
+    assert len(gone) == 8 and copies.sum() == 4 and (gone['reason'][copies] == 'near-duplicate of an image that stays').all()
+    assert (gone['reason'][~copies] == 'no copy, but similar to an image that stays').all() and '4 near-copies, and 4 to reach the target: no copies' in out
+
+def test_the_same_is_said_after_a_page_has_chosen_another_size(album):
+    "Where the pictures were compared, their similarity decides; beyond that nobody knows."
+    found = dedup(album, target=24)
+    assert set(found.table['reason'][found.table['duplicate_of'] >= 0]) == {'near-duplicate of an image that stays'}
+    assert 'near-duplicate of an image that stays' in set(found.resize(25).table['reason']) and set(dedup(album, target=20, verify=False, encoder='pixels').table['reason']) & {'similar to an image that stays'}
+
+def test_a_run_that_is_refused_changes_nothing(folder):
+    "Another selection must not go into the same folder of images, and the manifest must go on saying what is there."
+    run(folder, 'dedup', 'photos', '--eps', '.5', '--link', '--out', 'out')
+    before = contents(folder)
+    for more in ['dedup', 'photos', '--target', '20'], ['dedup', 'photos', '--eps', '0']:
+        code, _, err = command(folder, *more, '--link', '--out', 'out')
+        if code: assert (code, contents(folder)) == (2, before) and 'holds other files' in err
+    assert code == 0 # all that is there stays, and more
+
+def test_from_inside_of_the_folder(folder):
+    out, _ = run(folder/'photos', 'dedup', '.', '--eps', '.5')
+    assert (folder/'photos-deduped'/'manifest.parquet').exists() and not (folder/'photos'/'photos-deduped').exists()
+
+def test_fewer_images_than_clusters(folder):
+    for p in sorted((folder/'photos'/'b').iterdir())[3:]: p.unlink()
+    out, _ = run(folder, 'prune', 'photos/b', '--encoder', 'pixels', '--ratio', '50%')
+    assert 'stay        2 of 3' in out and '3 clusters' in out
+    is_refused(folder, 'prune', 'photos/b', '--encoder', 'pixels', '--n-clusters', '20', says='only 3 images')
 
 def test_a_suggested_threshold_is_said(folder):
     _, err = run(folder, 'dedup', 'photos', '--out', 'out')
@@ -126,7 +159,7 @@ def test_a_sweep_on_labelled_photographs(folder):
     ('dedup photos --eps abc', '--eps cannot be read: it must be a number'), ('dedup photos --n-clusters 99', 'n_clusters is 99'), ('dedup', "Missing argument 'PATH'"),
     ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'), ('leaks digits:train digits:tset', 'tset'), ('leaks photos photos --eps -1', 'eps is -1'),
     ('prune photos --ratio 0', 'ratio is 0'), ('prune photos --ratio 101', 'ratio is 101'), ('prune photos --rank-type cosim', "Did you mean 'cossim'?"), ('prune photos --ratio 5 --floor 50% --encoder pixels --n-clusters 2', 'are kept'),
-    ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'), ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', '--ratio cannot be read: it must be a number'),
+    ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'), ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', 'it must be a percentage, for example 50'),
     ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"), ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'), ('report --dataset digits --encoder pixels,copies --weights x.pth', 'takes no weights'), ('report photos --test-share 0', 'test_share is 0'),
 ])
 def test_mistakes_are_answered_in_one_sentence(folder, args, says):

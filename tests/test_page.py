@@ -1,5 +1,5 @@
 """The page: one file that loads nothing, runs nothing, and shows names as they are. And unusual reports."""
-import base64, os, re, shlex
+import base64, math, os, re, shlex
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 import numpy as np, pandas as pd, pytest
@@ -134,7 +134,7 @@ def test_every_configuration_has_an_answer(tmp_path, digits, changes):
     images, stay = holdout(digits[0], config.holdout)
     results, _, _ = reports.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)
     summary = reports.summarise(results)
-    assert re.match(rf'Keeping {100 * config.ratios[0]:g} % chosen by .* costs .* points', reports.answer(summary))
+    assert re.match(rf'(Keeping|With as many optimiser steps, keeping) {100 * config.ratios[0]:g} % chosen by .* costs .* points', reports.answer(summary))
     assert summary[summary.selection != 'full'].groupby('regime').size().to_dict().keys() == set(config.regimes)
 
 @pytest.mark.parametrize('name', ['encoders', 'ratios', 'rank_types', 'prune_types', 'regimes'])
@@ -157,13 +157,20 @@ def test_every_grid_recommends_something(tmp_path, digits, grid):
     pd.testing.assert_frame_equal(again(), reports.read_results(tmp_path/'results.parquet'), check_dtype=False)
     assert again().train_seconds.tolist() == results.train_seconds.tolist()
 
+def test_more_clusters_than_images_are_left_out(tmp_path, digits, monkeypatch):
+    "A sweep goes as far as there are images, and nothing of it is missing for ever."
+    parts = [reports.Part((name,), (.5,), 'pixels', n_clusters=k) for name, k in (('random', 2), ('cossim-common', 5000))]
+    monkeypatch.setitem(reports.GRIDS, 'original', lambda config, results: iter(parts))
+    results, _, missing = reports.train_grid(digits[0], {'pixels': digits[1]}, reports.Config(**SMALL), tmp_path)
+    assert set(results.selection) == {'random'} and missing == 0
+
 def test_copies_that_are_found():
     "Images 0 and 1 are there twice, image 2 once: of three that go, two are still represented, and no more could have been."
     assert reports.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2])) == (2 / 3, 1.) and reports.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2, 3, 4])) == (1., .5)
     for index, keep in ([0, 1, 2], [0]), ([0, 0, 1], [0, 1, 2]): assert np.isnan(reports.copies_found(np.array(index), np.array(keep))).all()
 
 def test_recommendation_says_so_where_chance_is_as_good():
-    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, val_accuracy=1., cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio)) | more
+    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, seeds=1, val_accuracy=1., val_a=1., val_b=math.nan, gain_a=.1, gain_b=math.nan, cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio)) | more
     table = pd.DataFrame([row('full', 1.), row('random', .5, val_accuracy=0.), row('ours', .5)])
     assert reports.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps. Select with ours: a random subset is as good')
     table.loc[2, ['p_holm', 'gain_ci95']] = .01, .05
