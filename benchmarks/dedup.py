@@ -127,7 +127,7 @@ def fits(x: np.ndarray, start: np.ndarray, plain: bool) -> dict[str, Callable]:
     return {'bare product': lambda n: all_with(x, start, n), 'bare product, one call (numpy)': whole, 'semdedup': ours, 'faiss': with_faiss, **({'fast-pytorch-kmeans': pytorch} if plain else {})}
 
 def iteration(b: Bench) -> list[dict]:
-    "Seconds of one iteration of k-means, assignment and new centroids, from the same start, beside the bare product, in blocks and in one call: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count (scikit-learn's fits differ by more than iterations: see kmeans.py)."
+    "Seconds of one iteration of k-means, assignment and new centroids, from the same start, beside the bare product, in blocks and in one call: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count (scikit-learn's fits differ by more than iterations: see kmeans.py). Best is the difference of the fastest fits, median that of the median ones: as differences, either may be the smaller."
     rows, more = [], 10 if b.quick else 2
     for n, d, k in SHAPES:
         n, k = b.size(n), b.size(k, 5)
