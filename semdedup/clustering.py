@@ -457,7 +457,9 @@ def gmm(
     check_name('covariance type', covariance_type, ['diag', 'spherical'])
     v = open_vectors(x).check().require_valid()
     k, n = check_n_clusters(n_clusters, len(v)), len(v)
-    check_range('n_sample', n_sample, k, whole=True); check_range('max_iter', max_iter, 1, whole=True)
+    check_range('n_sample', n_sample, max(k, 2), whole=True); check_range('max_iter', max_iter, 1, whole=True)
+    config: dict[str, Any] = dict(method='gmm', n_clusters=k, seed=check_seed(seed), covariance_type=covariance_type, max_iter=max_iter, n_sample=n_sample, converged=True, data=v.data)
+    if n == 1: return Clusters(np.zeros(1, np.int64), v.unit(slice(None)), np.ones(1, np.float32), config, np.ones((1, 1), np.float32)) # no mixture is fitted to a single row
     sample = np.sort(np.random.default_rng(check_seed(seed)).choice(n, min(n, n_sample), replace=False))
     start, rows = kmeans(v.subset(sample), k, seed=seed), v.unit(sample).astype(np.float64)
     weights = np.bincount(start.labels, minlength=start.n_clusters) / len(sample)
@@ -470,5 +472,4 @@ def gmm(
     used, labels = np.unique(probability.argmax(1), return_inverse=True)
     centroids = unit_rows(mixture.means_[used].astype(np.float32), 'means of the mixture')
     similarity = np.concatenate([np.einsum('ij,ij->i', v.unit(s), centroids[labels[s]]) for s in blocks(n, 2048)]).clip(-1, 1)
-    config = dict(method='gmm', n_clusters=k, seed=int(seed), covariance_type=covariance_type, max_iter=max_iter, n_sample=n_sample, converged=bool(mixture.converged_), data=v.data)
-    return Clusters(labels, centroids, similarity, config, probability[:, used])
+    return Clusters(labels, centroids, similarity, {**config, 'converged': bool(mixture.converged_)}, probability[:, used])

@@ -279,14 +279,15 @@ class Batch:
 def planned(
     plan: Plan, # who is compared with whom
     size: int, # rows a tile
-    name: str, # of the files, but for their number
+    name: str, # of the files, but for what tells their clusters: how these are cut depends on the memory
     clusters: np.ndarray | None, only: np.ndarray | None, checkpoint: Checkpoint | None, # as for `collect`
 ) -> Iterator[Batch]:
     "All batches of a plan, those that a checkpoint holds without tiles."
-    for b, (cs, others) in enumerate(plan.batches(clusters)):
-        saved = checkpoint.read(f'{name}-{b:03d}') if checkpoint else None
+    for cs, others in plan.batches(clusters):
+        file = f'{name}-{digest(cs)}'
+        saved = checkpoint.read(file) if checkpoint else None
         pieces = [] if saved else [(None, None)] if only is None else [(only, None), (only, ~only)]
-        yield Batch(f'{name}-{b:03d}', len(cs), [t for rows, cols in pieces for t in plan.tiles(cs, others, size, rows, cols)], saved)
+        yield Batch(file, len(cs), [t for rows, cols in pieces for t in plan.tiles(cs, others, size, rows, cols)], saved)
 
 # %% ../nbs/04a_comparison.ipynb #f34a2c2f
 def collect(
@@ -353,8 +354,8 @@ Plan.compared = compared
 
 # %% ../nbs/04a_comparison.ipynb #0044f6c6
 def wilson(
-    hit: int, # how many of them
-    total: int, # at least 1
+    hit: float, # how many of them
+    total: float, # more than 0
 ) -> tuple[float, float]: # from, to
     "The 95 % confidence interval of a share (Wilson 1927)."
     z, share = 1.959964, hit / total
@@ -368,7 +369,9 @@ def measure_recall(
     n_sample: int = 1000, # items that are compared with everything
     seed: int = 0, # which items
 ) -> dict[str, Any]: # pairs found by brute force, recall, its 95 % interval
-    "Compare a random sample of items with everything, and see which part of their duplicates the plan compares."
+    """Compare a random sample of items with everything, and see which part of their duplicates the plan compares.
+
+    Items are sampled, not pairs, and the pairs of one item are found or missed together: the interval is that of as many independent pairs as the spread over items amounts to (a design effect, Kish 1965)."""
     n = len(plan.v)
     sample = np.sort(np.random.default_rng(seed).choice(n, min(n_sample, n), replace=False))
     rest = np.ones(n, bool); rest[sample] = False
@@ -379,7 +382,12 @@ def measure_recall(
         for tile, (i, j, _) in zip(work, w.map(tile_pairs, work, plan.v, threshold)):
             found.append((i, j)); bar.update(tile.n_pairs)
     i, j = map(np.concatenate, zip(*found))
-    total, hit = len(i), int(plan.compared(i, j).sum())
-    if total == 0: return dict(sample=len(sample), pairs=0, recall=None, low=None, high=None)
-    low, high = wilson(hit, total)
-    return dict(sample=len(sample), pairs=total, recall=hit / total, low=low, high=high)
+    if len(i) == 0: return dict(sample=len(sample), pairs=0, recall=None, low=None, high=None)
+    got = plan.compared(i, j)
+    pairs, hits = (sum(np.bincount(np.searchsorted(sample, e[chosen]), w[chosen], len(sample)) for e in (i, j) for chosen in [np.isin(e, sample)]) for w in (np.ones(len(i)), got.astype(float)))
+    recall = hits.sum() / pairs.sum() # a pair of two sampled items is one of both
+    spread = ((hits - recall * pairs) ** 2).sum() * len(sample) / max(len(sample) - 1, 1)
+    alone = pairs.sum() ** 2 * recall * (1 - recall) / spread if spread > 0 else pairs.sum() ** 2 / (pairs ** 2).sum()
+    alone = min(alone, len(i))
+    low, high = wilson(recall * alone, alone)
+    return dict(sample=len(sample), pairs=len(i), recall=float(recall), low=float(low), high=float(high))

@@ -60,7 +60,7 @@ def check_range(
     span = f'from {low:g} to {high:g}' if np.isfinite(high) else f'of at least {low:g}'
     ok = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and low <= value <= high
     if not ok or (whole and value % 1 != 0): raise UserError(f'{name} is {value!r}; it must be {kind} {span}.') # infinity % 1 is NaN
-    return int(value) if whole else value
+    return int(value) if whole else value.item() if isinstance(value, np.generic) else value # a float32 would make float32 of what is computed with it
 
 # %% ../nbs/00_core.ipynb #29c4bd03
 def check_seed(

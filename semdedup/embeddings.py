@@ -5,6 +5,7 @@
 # %% ../nbs/01_embeddings.ipynb #e6b0b2cb
 from __future__ import annotations
 import copy, difflib, functools, inspect, json, re, time, warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,13 @@ from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_fin
 from .datasets import Images, Split, as_images, patience
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'CLIP', 'DINO', 'ENCODERS', 'FAMILIES', 'QUICK',
-           'Encoder', 'Pixels', 'Fourier', 'average_places', 'best_device', 'lacks_bfloat16', 'check_precision',
-           'TorchEncoder', 'read_weights', 'downloading', 'download_weights', 'input_size', 'find_vgg16_weights',
-           'vgg16', 'fill', 'fold_batch_norm', 'efficientnet_lite0', 'check_model', 'behead', 'folded',
-           'torchvision_encoder', 'hub_answers', 'timm_encoder', 'timm_from_file', 'module_encoder', 'find_encoder',
-           'takes_weights', 'encode', 'unit_rows', 'read_cache', 'write_cache', 'Custom', 'name_of', 'get_encoder',
-           'embed']
+__all__ = ['PRECISIONS', 'FEATURES_BIAS', 'FEATURES_INPUT', 'IMAGENET_INPUT', 'FORMER_NAMES', 'CLIP', 'DINO', 'ENCODERS',
+           'FAMILIES', 'QUICK', 'Encoder', 'Pixels', 'Fourier', 'average_places', 'best_device', 'lacks_bfloat16',
+           'check_precision', 'TorchEncoder', 'read_weights', 'downloading', 'download_weights', 'input_size',
+           'find_vgg16_weights', 'vgg16', 'named_as_now', 'fill', 'fold_batch_norm', 'efficientnet_lite0',
+           'check_model', 'behead', 'folded', 'torchvision_encoder', 'hub_answers', 'timm_encoder', 'timm_from_file',
+           'module_encoder', 'find_encoder', 'takes_weights', 'encode', 'unit_rows', 'read_cache', 'write_cache',
+           'Custom', 'name_of', 'get_encoder', 'embed']
 
 # %% ../nbs/01_embeddings.ipynb #6c6bac46
 @runtime_checkable
@@ -73,11 +74,12 @@ def average_places(
 
 # %% ../nbs/01_embeddings.ipynb #9f0cf2e4
 def best_device(
-    device: str | None = None, # what the user wants
+    device: str | torch.device | None = None, # what the user wants
 ) -> str: # cuda, mps or cpu
     "The device to compute on: what was asked for, or the best there is."
     there = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(), 'cpu': True}
     if device is None: return next(d for d, ok in there.items() if ok)
+    device = str(device)
     check_name('device', device.split(':')[0], there)
     if not there[device.split(':')[0]]: raise UserError(f'device {device!r} is not available here. Use device="cpu", or leave it out.')
     return device
@@ -147,7 +149,9 @@ def read_weights(
             with safe_open(path, 'pt') as f: state = {k: f.get_tensor(k) for k in f.keys()}
         else: state = torch.load(path, map_location='cpu', weights_only=True)
         state = next((state[k] for k in ('state_dict', 'model', 'teacher') if isinstance(state.get(k), dict)), state) # a checkpoint of a training
-        return {k.removeprefix('module.'): v.float() if torch.is_floating_point(v) else v for k, v in state.items()}
+        out = OrderedDict((k.removeprefix('module.'), v.float() if torch.is_floating_point(v) else v) for k, v in state.items())
+        out._metadata = {k.removeprefix('module.'): v for k, v in getattr(state, '_metadata', {}).items()} # versions of modules, which some of them ask for
+        return out
 
 # %% ../nbs/01_embeddings.ipynb #1f8e53e4
 @contextmanager
@@ -212,6 +216,15 @@ def vgg16(
     return TorchEncoder('vgg16', module, size or input_size(side, 32), **(FEATURES_INPUT if original else IMAGENET_INPUT), weights=source, device=device)
 
 # %% ../nbs/01_embeddings.ipynb #e57f2e35
+FORMER_NAMES = [(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)', r'\1'), (r'(\.mlp)\.linear_1\.', r'\1.0.'), (r'(\.mlp)\.linear_2\.', r'\1.3.')] # of torchvision's DenseNet and ViT: files keep names that their modules have given up
+
+def named_as_now(
+    name: str, # of a parameter, in a file
+) -> str: # in the module
+    "What torchvision calls a parameter today."
+    for former, now in FORMER_NAMES: name = re.sub(former, now, name)
+    return name
+
 def fill(
     module: nn.Module, # the network
     state: dict[str, torch.Tensor], # parameters by name
@@ -220,10 +233,13 @@ def fill(
 ) -> None:
     "Put weights into a network; raises `UserError` if they are another network's. The classifier is not used, so it may be missing or another."
     own = module.state_dict()
+    versions, state = getattr(state, '_metadata', None) or own._metadata, {k if k in own else named_as_now(k): v for k, v in state.items()}
     unused = lambda k: k.endswith('num_batches_tracked') or (head and k.startswith(f'{head}.'))
     wrong = [k for k in own if not unused(k) and (k not in state or state[k].shape != own[k].shape)] or [k for k in state if k not in own and not unused(k) and not k.lower().startswith('aux')]
     if wrong: raise UserError(f'These weights are not those of {what}: {len(wrong)} names are missing, unknown or of another shape, such as {wrong[0]}. Give the file that belongs to it.')
-    module.load_state_dict({k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False)
+    kept = OrderedDict((k, v) for k, v in state.items() if k in own and v.shape == own[k].shape)
+    kept._metadata = versions
+    module.load_state_dict(kept, strict=False)
 
 # %% ../nbs/01_embeddings.ipynb #0fd5a002
 def fold_batch_norm(
@@ -304,6 +320,7 @@ def torchvision_encoder(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of the initial weights, which are not used
         module = models.get_model(name, weights=None)
+    if hasattr(module, 'transform_input'): module.transform_input = True # torchvision sets it with its weights, which are of another library and its scale
     head = behead(module)
     if weights: state, source = read_weights(weights), Path(weights).name
     else: state, source = download_weights(preset), str(preset)

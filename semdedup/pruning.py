@@ -467,12 +467,15 @@ def cover_in_parts(
     most: int, # pairs in memory
     device: str = 'cpu', # cpu, cuda or mps
     checkpoint: Checkpoint | None = None, # where to save what is decided
+    first: int = 0, # so many, the first in keep order, stay: that was decided before
 ) -> np.ndarray: # (n,) bool who stays
     "The covering rule in bounded memory, however many duplicates there are."
     v, n, order = plan.v, len(plan.v), np.argsort(plan.place)
     state = np.zeros(n, np.int8) if plan.use is None else np.where(plan.use, 0, 2).astype(np.int8)
-    parts = np.array([[n // 2, n, 0], [n // 4, n // 2, 0], [0, n // 4, 0]]) # still to do, the next one last: from, to, and since when it was not compared
-    name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold)}'
+    state[order[:first]] = 1
+    half, quarter = first + (n - first) // 2, first + (n - first) // 4
+    parts = np.array([[half, n, 0], [quarter, half, 0], [first, quarter, 0]]) # still to do, the next one last: from, to, and since when it was not compared
+    name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold, first)}'
     saved = checkpoint.read(name) if checkpoint else None
     if saved: state, parts = saved
     with workers_for(plan, device) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
@@ -834,7 +837,7 @@ def rethreshold(
 def resize(
     self: Selection, # made by `deduplicate`
     target: float | int, # keep this many items, or this fraction
-) -> Selection: # what `deduplicate` with this target and the same clusters gives
+) -> Selection: # what `deduplicate` with this target and the same clusters gives, where memory holds all pairs: else the eps that reaches the target is another within its steps
     "The same for another number of items, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
     return again(self, eps=None, target=target)
 
@@ -890,12 +893,15 @@ def deduplicate(
     check_name('rule', rule, RULES); check_name('on_invalid', on_invalid, ['error', 'keep', 'drop']); check_seed(seed)
     if eps is not None and target is not None: raise UserError(f'eps is {eps} and target is {target}; give one of them.')
     if eps is None and target is None: eps = .05
-    if eps is not None: check_range('eps', eps, 0, 2)
+    eps = None if eps is None else float(check_range('eps', eps, 0, 2))
+    target = target.item() if isinstance(target, np.generic) else target
     probes, memory, device = check_range('probes', probes, 1, whole=True), parse_bytes(memory), best_device(device)
     v = open_vectors(x, column, claim(checkpoint) if checkpoint else None).check()
     names = check_ids(ids if ids is not None else v.ids, len(v))
     if on_invalid == 'error': v.require_valid()
-    if groups is not None: check_groups(groups, v)
+    if groups is not None:
+        check_groups(groups, v)
+        if groups.labels.dtype.kind == 'u': groups = replace(groups, labels=groups.labels.astype(np.int64)) # numpy makes floats of unsigned and signed numbers
     rows = np.flatnonzero(v.valid)
     config = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', rule=rule, eps=eps, target=target, seed=int(seed), probes=probes, exact=bool(exact),
                   keep=keep if isinstance(keep, str) else digest(priorities(keep, len(v))), on_invalid=on_invalid)
@@ -909,7 +915,7 @@ def deduplicate(
     evidence.lengths, evidence.device = v.lengths, device
     found = select(evidence, names, config)
     found.stats |= dict(pairs_compared=evidence.plan.n_pairs(), pairs_possible=len(rows) * (len(rows) - 1) // 2)
-    if recall: found.stats['recall'] = measure_recall(evidence.plan, 1 - found.config['eps'], check_range('recall', recall, 1, whole=True), seed)
+    if recall: found.stats['recall'] = measure_recall(replace(evidence.plan, use=None), 1 - found.config['eps'], check_range('recall', recall, 1, whole=True), seed)
     return found
 
 # %% ../nbs/05_pruning.ipynb #ee821d3e
@@ -920,6 +926,7 @@ def check_new(
     "Open new embeddings; raises `UserError` where they do not fit those that are there, or nothing can be added."
     old, cfg = known(selection), selection.config
     if cfg['rule'] != 'cover': raise UserError("add needs rule='cover': with 'semdedup' even items that went speak against new ones. Call deduplicate with all data.")
+    old.plan.v.unchanged() # before anything of them is read
     new = open_vectors(x_new).check()
     if new.shape[1] != old.plan.v.shape[1]: raise UserError(f'The new embeddings have {new.shape[1]} numbers a row, the old ones {old.plan.v.shape[1]}; they must agree. Make them with the same encoder.')
     if new.dtype != old.plan.v.dtype: raise UserError(f'The new embeddings hold {new.dtype}, the old ones {old.plan.v.dtype}; they must agree. Convert the new ones.')
@@ -938,10 +945,10 @@ def decide_new(
     plan = replace(plan, v=both, groups=groups, place=np.arange(len(both)), threshold=threshold, use=None)
     pairs = collect(plan, 'pairs', threshold, plan.most, only=np.arange(len(both)) >= len(kept))
     if pairs is None:
-        stays = cover_in_parts(plan, threshold, plan.most)
+        stays = cover_in_parts(plan, threshold, plan.most, first=len(kept))
         of, s = stand_ins(plan, stays)
     else:
-        stays = greedy_cover(*pairs[:2], len(both))
+        stays = greedy_cover(*pairs[:2], len(both)) # of pairs with a new item only: all old ones stay
         of, s = covered_by(*pairs, stays, plan.place)
     return stays[len(kept):], of[len(kept):], s[len(kept):]
 

@@ -127,7 +127,9 @@ def join(
     a: Vectors, # checked
     b: Vectors, # checked, of the same width and type
 ) -> Vectors: # the rows of both
-    "One behind the other, without copying."
+    "One behind the other, without copying; raises `UserError` for a file that both hold, and that has changed in between."
+    for path in a.stamps.keys() & b.stamps.keys():
+        if a.stamps[path] != b.stamps[path]: raise UserError(f'{path} has changed since it was first opened. Write new embeddings into a new file.')
     rows = [np.arange(len(v)) if v.rows is None else v.rows for v in (a, b)]
     v = Vectors(a.parts + b.parts, None, np.r_[rows[0], rows[1] + a.ends[-1]], {**a.stamps, **b.stamps})
     v.lengths, v.data, v.off_unit, v.is_unit = np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit), a.is_unit and b.is_unit
@@ -259,15 +261,16 @@ def batch_matrix(
     batch: pa.RecordBatch, # some rows
     columns: list[str], # what `vector_columns` gave
     path: Path, # for errors
-) -> np.ndarray: # (b, d)
+) -> np.ndarray: # (b, d); (b, 0) if all vectors are null, and nothing says how long they would be
     "The vectors of one record batch; rows that are null become NaN."
     if len(columns) > 1 or not hasattr(batch.column(columns[0]).type, 'value_type'):
         return np.stack([batch.column(c).to_numpy(zero_copy_only=False) for c in columns], 1)
     col = batch.column(columns[0])
     kind = col.type.value_type.to_pandas_dtype()
     lengths = np.asarray(col.value_lengths().fill_null(-1)) if not hasattr(col.type, 'list_size') else np.where(col.is_valid(), col.type.list_size, -1)
-    d = int(lengths.max(initial=-1))
     there = lengths >= 0
+    d = col.type.list_size if hasattr(col.type, 'list_size') else int(lengths.max(initial=-1))
+    if not there.any(): return np.full((len(col), max(d, 0)), np.nan, kind if np.dtype(kind).kind == 'f' else np.float32)
     if d < 1 or (lengths[there] != d).any(): raise UserError(f'{path}: the vectors of column {columns[0]!r} have lengths from {lengths[there].min() if there.any() else 0} to {max(d, 0)}; they must agree.')
     out = np.full((len(col), d), np.nan, kind if np.dtype(kind).kind == 'f' else np.float32)
     flat = col.flatten() # leaves the values of null lists out
@@ -284,14 +287,18 @@ def vector_batches(
     if n == 0: raise UserError(f'{path} has no rows.')
     columns = vector_columns(schema, column, path)
     def pieces() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        d, at = None, 0
+        d, at, waiting = None, 0, [] # batches of nothing but nulls, until it is known how long a vector is
         for batch in rows:
             batch.validate(full=True) # Arrow follows damaged offsets to wherever they lead, and the process dies
             x = batch_matrix(batch, columns, path)
-            if d is None: d = x.shape[1]
-            if x.shape[1] != d: raise UserError(f'{path}: the vectors have {d} and, from row {at} on, {x.shape[1]} numbers; they must agree.')
-            yield x, batch.column(schema.names.index('id')).to_numpy(zero_copy_only=False).astype(str) if 'id' in schema.names else None
+            waiting.append((x, batch.column(schema.names.index('id')).to_numpy(zero_copy_only=False).astype(str) if 'id' in schema.names else None))
             at += len(x)
+            if x.shape[1] == 0 and d is None: continue
+            if d is None: d = x.shape[1]
+            if x.shape[1] not in (0, d): raise UserError(f'{path}: the vectors have {d} and, from row {at - len(x)} on, {x.shape[1]} numbers; they must agree.')
+            for rows_, ids in waiting: yield (np.full((len(rows_), d), np.nan, x.dtype) if rows_.shape[1] == 0 else rows_), ids
+            waiting.clear()
+        if waiting: raise UserError(f'{path}: all vectors of column {columns[0]!r} are null.')
         if at != n: raise UserError(f'{path} says that it has {n} rows, and holds {at}: it is damaged. Write it again, or leave it out.')
     return n, pieces()
 
@@ -348,7 +355,10 @@ def open_table(
     "Map the copy of a table, which is made if it is not there."
     copy = Path(scratch)/f'{path.stem}-{digest(str(path.resolve()), stamp(path), column)}.npy'
     names = copy.with_suffix('.ids.npy')
-    if copy.exists() and names.exists(): ids = np.load(names, allow_pickle=False)
+    def kept() -> tuple[np.ndarray, np.ndarray] | None: # a copy that was damaged is made again
+        try: return (open_npy(copy), np.load(names, allow_pickle=False)) if copy.exists() and names.exists() else None
+        except (UserError, ValueError, OSError): return None
+    if known := kept(): ids = known[1]
     else:
         _, ids = to_npy(path, copy, column)
         if ids is None: ids = np.empty(0, str)

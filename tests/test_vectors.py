@@ -77,3 +77,25 @@ def test_rows_of_any_length_are_clustered_by_direction(scale):
     want = deduplicate(x, eps=1e-6, keep='first', n_clusters=3)
     got = deduplicate(x * scale, eps=1e-6, keep='first', n_clusters=3)
     assert want.keep.tolist() == got.keep.tolist() == list(range(40)) and got.table.cluster.tolist() == want.table.cluster.tolist()
+
+@pytest.mark.parametrize('kind', [pa.list_(pa.float32()), pa.list_(pa.float32(), 4)], ids=['any length', 'one length'])
+def test_batches_of_nothing_but_nulls(tmp_path, kind):
+    "Arrow files with small batches, as Hugging Face writes them, may begin with one."
+    rows = [None, None, [1., 0, 0, 0], [0., 1, 0, 0], None, None]
+    with pa.OSFile(str(tmp_path/'x.arrow'), 'wb') as f, pa.ipc.new_file(f, pa.schema([('v', kind)])) as w:
+        for i in range(0, 6, 2): w.write_batch(pa.record_batch([pa.array(rows[i:i + 2], kind)], names=['v']))
+    found = deduplicate(tmp_path/'x.arrow', on_invalid='drop', n_clusters=1)
+    assert len(found) == 6 and found.keep.tolist() == [2, 3]
+
+def test_a_file_of_nothing_but_nulls_is_refused(tmp_path):
+    pq.write_table(pa.table({'v': pa.array([None, None], pa.list_(pa.float32()))}), tmp_path/'x.parquet')
+    with pytest.raises(UserError, match='null'): open_vectors(tmp_path/'x.parquet')
+
+@pytest.mark.parametrize('ending', ['.npy', '.ids.npy'])
+def test_a_damaged_copy_of_a_table_is_made_again(tmp_path, ending):
+    pq.write_table(pa.table({'id': ['a', 'b'], 'v': pa.array([[1., 0], [0., 1]], pa.list_(pa.float64()))}), tmp_path/'x.parquet')
+    read = lambda: open_vectors(tmp_path/'x.parquet', None, tmp_path/'copies')
+    (tmp_path/'copies').mkdir(); assert list(read().ids) == ['a', 'b']
+    copy = next(f for f in (tmp_path/'copies').iterdir() if f.name.endswith(ending) and (ending == '.ids.npy') == f.name.endswith('.ids.npy'))
+    copy.write_bytes(copy.read_bytes()[:20])
+    assert list(read().ids) == ['a', 'b'] and np.array_equal(read().take(slice(None)), np.eye(2))
