@@ -28,10 +28,10 @@ from .vectors import Vectors, as_similarity, join, open_vectors
 __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALLEST', 'SPAN', 'TICKS', 'CHUNK', 'LEAST', 'MANY',
            'FACTS', 'HOW', 'TEMPORARY', 'ENDINGS', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
            'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
-           'round_down', 'suggest_from', 'are_two_heaps', 'where_copies_begin', 'fewer_are_expected', 'draw',
-           'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar', 'has_views',
-           'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'known_copies', 'Found', 'search_in',
-           'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide', 'looks_closer', 'dedup',
+           'round_down', 'suggest_from', 'are_two_heaps', 'where_copies_begin', 'fewer_are_expected', 'widest_gap',
+           'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar',
+           'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'known_copies', 'Found',
+           'search_in', 'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide', 'looks_closer', 'dedup',
            'prune_photos', 'file_name', 'content_of', 'is_there', 'place_file', 'check_folder', 'write_folder',
            'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'first_of', 'nearest_training_rows',
            'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match', 'spread', 'leak_table', 'leaks']
@@ -230,6 +230,9 @@ def suggest_from(
     none = 'no heap of copies stands apart from the other nearest neighbours'
     if odds and fewer_are_expected(single, stretched(nearest[nearest >= 1 - DOUBT], odds), len(nearest)):
         return made(DOUBT, f'{none}; eps={DOUBT:g} asks for a probability of four to one', single)
+    if odds and (gap := widest_gap(np.sort(stretched(nearest, odds)), stretched(1 - DOUBT, odds))):
+        eps = DOUBT if gap[0] < stretched(1 - DOUBT, odds) else round_down(eps_at(sum(gap) / 2, odds))
+        return made(eps, f'{none}, but there is a gap, wider than chance makes, below those that eps={eps:g} finds', single)
     eps = round_down(min(default, eps_at(single.location + single.scale * np.log(2 * len(nearest)), odds)))
     return made(eps, f'{none}; at eps={eps:g} at most half a false find is expected in all', single)
 
@@ -258,6 +261,24 @@ def fewer_are_expected(
     "Is the number that one heap alone would put above each of those found at most half of what lies there?"
     w = np.sort(found)
     return bool((single.expected(w) * n <= .5 * np.arange(len(w), 0, -1)).all())
+
+def widest_gap(
+    w: np.ndarray, # (n,) ascending, on the stretched scale
+    least: float, # copies lie above
+    m: int = 20, # spacings that say how wide gaps are
+    level: float = .05, # the chance of finding one where there is none
+) -> tuple[float, float] | None: # its ends; None if no gap is wider than chance makes
+    """The gap above which copies lie, if there is one.
+
+    The upper tail of nearest neighbours without copies is exponential, whatever lies below. In such a tail the gap under the c nearest, times c, is exponential too (Rényi 1953), for all c with one mean, which the m gaps below say: the ratio is F-distributed with 2 and 2 m degrees of freedom. The level is shared out among all gaps that are tried."""
+    upper = np.arange(max(int(np.searchsorted(w, least)), m + 1), len(w)) # the first above the gap
+    if len(upper) == 0: return None
+    c, gap = len(w) - upper, w[upper] - w[upper - 1]
+    below = np.array([np.diff(w[u - m - 1:u]) @ (len(w) - np.arange(u - m, u)) / m for u in upper])
+    log_p = -m * np.log1p(c * gap / np.maximum(below, 1e-9) / m)
+    log_p[gap < 1] = 0 # odds that differ by less than a factor of e divide nothing
+    best = int(log_p.argmin())
+    return (float(w[upper[best] - 1]), float(w[upper[best]])) if log_p[best] + np.log(len(upper)) < np.log(level) else None
 
 # %% ../nbs/08a_own.ipynb #ba3f6b35
 def draw(
