@@ -21,8 +21,8 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'Model
            'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly', 'show_version', 'top', 'many',
            'fraction', 'per_cent', 'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep',
            'report', 'overview', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names',
-           'say', 'deliver', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence',
-           'one_sentence', 'main']
+           'say', 'warn_of', 'deliver', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune',
+           'usage_sentence', 'one_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -296,12 +296,13 @@ def results_folder(
     out: Path | None, # what the user asked for
     source: str, # the images
     made_by: str, # dedup, leaks or prune
+    also: str = '', # further images, among which results must not lie either
 ) -> Path: # not made yet
     "Where results go; raises `UserError` for a folder that holds something else, or lies among the images."
     folder = Path(source).resolve() if Path(source).is_dir() else None # of '.', '..' and 'a/' too
     name = (folder.name if folder else Path(source.rstrip('/\\')).name.replace(':', '-')) or 'images'
     out = out or (folder.parent if folder and Path().resolve().is_relative_to(folder) else Path())/(f'{name}-{ {"dedup": "deduped", "leaks": "leaks", "prune": "pruned"}[made_by]}')
-    if folder and out.resolve().is_relative_to(folder): raise UserError(f'{out} lies in {source}, and its files would be taken for images the next time. Choose another --out.')
+    if among := next((s for s in (source, also) if s and Path(s).is_dir() and out.resolve().is_relative_to(Path(s).resolve())), None): raise UserError(f'{out} lies in {among}, and its files would be taken for images the next time. Choose another --out.')
     if out.exists() and not out.is_dir(): raise UserError(f'Cannot write {out}: a file of that name is in the way: choose another folder.')
     above = next(p for p in (out, *out.resolve().parents) if p.exists())
     if not os.access(above, os.W_OK): raise UserError(f'{out} cannot be written: {above} is not yours to write to. Choose another --out.')
@@ -309,6 +310,8 @@ def results_folder(
     if there:
         known = from_json((out/'config.json').read_bytes()) if (out/'config.json').is_file() else None
         if not isinstance(known, dict) or known.get('made by') != made_by: raise UserError(f'{out} holds other files, such as {sorted(there)[0]!r}. Choose another --out.')
+        before = known.get('source', known.get('test'))
+        if isinstance(before, str) and Path(before).resolve() != Path(source).resolve() and before != source: raise UserError(f'{out} holds what was found in {before}. Choose another --out.')
     return out
 
 # %% ../nbs/09_cli.ipynb #0c40b337
@@ -371,6 +374,15 @@ def say(text: str) -> None:
     "A line about what is being done, on standard error."
     typer.echo(text, err=True)
 
+def warn_of(
+    photos: Any, # that were looked at
+    out: Path | None = None, how: str | None = None, # the folder of results, and how its images were filled
+) -> None:
+    "Say what is amiss and easily overlooked: what could not be looked into, and images of an earlier run."
+    for kind, n in photos.skipped.items():
+        if kind.startswith(('folder ', 'the rest of ')): say(f'not looked at: {kind}')
+    if out is not None and not how and (out/'images').exists(): say(f'{out/"images"} is of an earlier run: it does not hold what this manifest says. --copy or --link makes another folder, with another --out.')
+
 def deliver(
     found: Any, # a `Found`
     out: Path, # the folder
@@ -386,16 +398,17 @@ def deliver(
 # %% ../nbs/09_cli.ipynb #236f6fa3
 def typed(
     ctx: typer.Context, # of a command
+    without: tuple[str, ...] = (), # parameters that are left out
 ) -> str:
     "The command as it was typed, in the order of its --help: the page says what made it."
     words = []
     for p in ctx.command.params:
         source, value = ctx.get_parameter_source(p.name), ctx.params.get(p.name)
-        if source is None or source.name != 'COMMANDLINE': continue
+        if source is None or source.name != 'COMMANDLINE' or p.name in without: continue
         if p.param_type_name == 'argument': words.append(str(value))
         elif isinstance(value, bool): words.append((p.opts if value else p.secondary_opts)[0])
         else: words += [p.opts[0], str(value)]
-    return shlex.join(['semdedup', ctx.info_name, *words])
+    return shlex.join(['semdedup', ctx.info_name, *words]).encode('utf-8', 'backslashreplace').decode()
 
 # %% ../nbs/09_cli.ipynb #8052bd1d
 def what_goes(
@@ -446,11 +459,13 @@ def dedup(
     if how: found.check_folder(out/'images', how) # before anything is changed
     begin_results(out, 'dedup', found.config)
     tell = deliver(found, out, csv, how, list_)
-    page = gallery.write_gallery(found, out/'index.html', typed(ctx))
+    again = typed(ctx, ('eps', 'target')) + (' --no-verify' if own.looks_closer(encoder, verify) and not found.config['verified'] else '')
+    page = gallery.write_gallery(found, out/'index.html', typed(ctx), again)
     tell(f'images      {found.photos!r}')
     for line in what_goes(found): tell(line)
     tell(f'manifest    {out/"manifest.parquet"}')
     tell(f'page        {page} ({age():.0f} s)')
+    warn_of(found.photos, out, how)
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')
 
 # %% ../nbs/09_cli.ipynb #058b5116
@@ -478,13 +493,13 @@ def leaks(
     - semdedup leaks my.npz:train my.npz:test --eps 0.1 --csv
     """
     from semdedup import gallery, own
-    out = results_folder(out, test, 'leaks')
+    out = results_folder(out, test, 'leaks', train)
     found = own.leaks(train, test, eps, encoder, verify, column=column, label_column=label_column, seed=seed, device=device, weights=weights, precision=precision, say=say)
     begin_results(out, 'leaks', found.config)
     found.to_parquet(out/'leaks.parquet')
     if csv: write_csv(found.table, out/'leaks.csv')
     with atomic_write(out/'clean.txt') as tmp: tmp.write_bytes(b''.join(n.encode('utf-8', 'surrogateescape') + b'\n' for n in names_in(found.test, found.clean)))
-    page = gallery.write_leaks_page(found, out/'index.html', typed(ctx))
+    page = gallery.write_leaks_page(found, out/'index.html', typed(ctx), typed(ctx, ('eps',)))
     if list_: print_names(found.test, found.clean)
     tell, ranked = say if list_ else typer.echo, found.ranked
     odd = int(((ranked['label'] >= 0) & (ranked['duplicate_label'] >= 0) & (ranked['label'] != ranked['duplicate_label'])).sum())
@@ -492,6 +507,7 @@ def leaks(
     tell(f'test        {found.test!r}')
     tell(f'leaks       {len(ranked):,} of {len(found):,} test images have a near-copy in training (eps {found.config["eps"]:.4g}), {odd:,} of them with another label')
     tell(f'clean       {len(found.clean):,}: {out/"clean.txt"}; {int((found.table["problem"] != "").sum()):,} cannot be read')
+    for photos in found.train, found.test: warn_of(photos)
     tell(f'manifest    {out/"leaks.parquet"}')
     tell(f'page        {page} ({age():.0f} s)')
 
@@ -535,8 +551,9 @@ def prune(
     tell = deliver(found, out, csv, how, list_)
     tell(f'images      {found.photos!r}')
     tell(f'stay        {len(found.keep):,} of {len(found):,} ({found.config["name"]}, {found.table["cluster"].max() + 1} clusters, {encoder}); {int((found.table["problem"] != "").sum()):,} cannot be read')
-    if found.photos.labels is not None: tell(hardest_hit(found))
+    if found.photos.labels is not None and (found.table['label'] >= 0).any(): tell(hardest_hit(found))
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
+    warn_of(found.photos, out, how)
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')
 
 # %% ../nbs/09_cli.ipynb #b1b88b1d

@@ -15,7 +15,7 @@ import semdedup
 from .core import UserError, atomic_write
 from .own import SPAN, TICKS, Found, Leaks, Suggestion, histogram_of, stretched
 from .pairwise import SLACK
-from .photos import TEST, TRAIN, VAL
+from .photos import TEST, TRAIN, VAL, printable
 from .pruning import find_stand_ins
 from .reports import data_uri
 
@@ -81,11 +81,11 @@ def group_section(found: Found, shot: Shots) -> dict[str, Any] | None:
     "The groups, certain first."
     t, groups = found.table, groups_of(found.table)
     if not groups: return None
-    s, exact = t['duplicate_similarity'].to_numpy(np.float64), t['exact'].to_numpy()
+    s, exact, reason = t['duplicate_similarity'].to_numpy(np.float64), t['exact'].to_numpy(), t['reason'].to_numpy(object)
     rows = []
     for keep, members in groups[:SHOWN['groups']]:
         rows.append(dict(keep=shot(keep), more=max(0, len(members) - SHOWN['members']),
-                         members=[dict(photo=shot(m, shot.label(keep)), s=f'{s[m]:.6f}', said=f'goes · {s[m]:.3f} · {WHAT[exact[m]]}') for m in members[:SHOWN['members']]]))
+                         members=[dict(photo=shot(m, shot.label(keep)), s=f'{s[m]:.6f}', said=f'goes · {s[m]:.3f} · {WHAT[exact[m]] if reason[m].startswith(("the same", "near-duplicate")) else "similar"}') for m in members[:SHOWN['members']]]))
     return dict(id='groups', name='Groups of copies', kind='groups', rows=rows, said=f'Each row is one picture: the image that stays (green frame), and those that go for it, with their similarity to it. The most certain groups come first. {first_few(len(groups), SHOWN["groups"], "groups")}')
 
 # %% ../nbs/08b_gallery.ipynb #b02bd232
@@ -251,7 +251,9 @@ def answer_of(found: Found) -> str:
     "What can go, in two or three sentences."
     t, n = found.table, len(found)
     copy, bad = (t['duplicate_of'] >= 0) & ~t['kept'], int((t['problem'] != '').sum())
-    parts = [f'{int((copy & (t["exact"] == k)).sum()):,} {w}' for k, w in (('bytes', 'are the same file as another image'), ('pixels', 'hold the same pixels as another'), ('', 'are near-copies')) if (copy & (t['exact'] == k)).any()]
+    extra = copy & ~t['reason'].str.startswith(('the same', 'near-duplicate'))
+    parts = [f'{int((copy & ~extra & (t["exact"] == k)).sum()):,} {w}' for k, w in (('bytes', 'are the same file as another image'), ('pixels', 'hold the same pixels as another'), ('', 'are near-copies')) if (copy & ~extra & (t['exact'] == k)).any()]
+    if extra.any(): parts.append(f'{int(extra.sum()):,} are {"no copies" if t["reason"][extra].str.startswith("no copy").all() else "perhaps no copies"}, but the most similar that there are: as many as you asked for had to go')
     if not copy.any(): said = f'None of the {n:,} images is a copy of another one at eps={found.config["eps"]:.4g}.'
     else: said = f'{int(copy.sum()):,} of {n:,} images ({copy.mean():.1%}) can go: {"; ".join(parts)}. They take {in_words(float(t["bytes"][copy].sum()))}.'
     if bad: said += f' {bad:,} image{"s" if bad > 1 else ""} cannot be read.'
@@ -275,21 +277,23 @@ def write_html(
 def write_gallery(
     found: Found, # what `dedup` returned
     path: str | Path, # the page to be written
-    command: str = '', # that makes it again, without --eps
+    command: str = '', # that makes it again
+    other: str = '', # the same without --eps and --target: what the slider says is added to it
 ) -> Path: # the same
     "Write the page for your own images."
     if found.evidence is None: raise UserError('The page shows which images are copies of which, and this selection compared none: make it of what dedup returns.')
     shot = Shots(found.table, found.scanned.thumbnails, found.classes)
     sections = [s for s in (group_section(found, shot), *doubtful_section(found, shot), label_section(found, shot), split_section(found, shot), cluster_section(found, shot), problem_section(found)) if s]
-    part = threshold_part(found) | dict(command=command)
-    return write_html(path, kicker='semdedup dedup', title=f'What is there twice in {found.photos.source}?', answer=answer_of(found) + ' Nothing was deleted.', sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=part, command=command,
+    part = threshold_part(found) | dict(command=other)
+    return write_html(path, kicker='semdedup dedup', title=f'What is there twice in {printable(str(found.photos.source))}?', answer=answer_of(found) + ' Nothing was deleted.', sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=part, command=command,
                       notes=f'keep: {found.config["keep"]}; rule: {found.config["rule"]}; encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page says of each image whether it stays, and why.')
 
 # %% ../nbs/08b_gallery.ipynb #eb7d2357
 def write_leaks_page(
     found: Leaks, # what `leaks` returned
     path: str | Path, # the page to be written
-    command: str = '', # that makes it again, without --eps
+    command: str = '', # that makes it again
+    other: str = '', # the same without --eps: what the slider says is added to it
 ) -> Path: # the same
     "Write the page about test images that hide in the training set."
     t, eps = found.table, found.config['eps']
@@ -312,7 +316,7 @@ def write_leaks_page(
     if bad: sections.append(dict(id='problems', name='Images that cannot be read', kind='table', columns=['set', 'image', 'reason'], rows=bad, said='They were not compared.'))
     n = len(t)
     said = f'{len(ranked):,} of {n:,} test images ({len(ranked) / n:.1%}) have a near-copy among {len(train_table):,} training images; {len(found.clean):,} are clean.' + (f' {len(odd):,} of the copies have another label.' if len(odd) else '')
-    return write_html(path, kicker='semdedup leaks', title=f'What of {found.test.source} is in {found.train.source}?', answer=said, sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=leak_threshold(found, command), command=command,
+    return write_html(path, kicker='semdedup leaks', title=f'What of {printable(str(found.test.source))} is in {printable(str(found.train.source))}?', answer=said, sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=leak_threshold(found, other), command=command,
                       notes=f'encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page has one row for each test image.')
 
 # %% ../nbs/08b_gallery.ipynb #cd881982

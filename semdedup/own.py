@@ -5,6 +5,7 @@
 # %% ../nbs/08a_own.ipynb #6008a90b
 from __future__ import annotations
 import filecmp, os, shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,9 +33,10 @@ __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALL
            'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar',
            'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'known_copies', 'Found',
            'search_in', 'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide', 'looks_closer', 'dedup',
-           'prune_photos', 'file_name', 'content_of', 'is_there', 'place_file', 'check_folder', 'write_folder',
-           'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'first_of', 'nearest_training_rows',
-           'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match', 'spread', 'leak_table', 'leaks']
+           'prune_photos', 'folder_name', 'told_apart', 'file_name', 'content_of', 'is_there', 'place_file',
+           'check_folder', 'write_folder', 'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'first_of',
+           'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match', 'spread',
+           'leak_table', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'bytes'), 'sharpest': ('sharpness', 'pixels', 'bytes')} # keep order → columns, the highest first
@@ -697,6 +699,24 @@ def prune_photos(
 HOW = ('copy', 'link', 'symlink')
 TEMPORARY = '.semdedup-' # names of files that are being written begin so
 
+def folder_name(
+    label: str, # of a class: whatever the data say
+) -> str: # one folder, that is neither none nor the one above
+    "A class as a folder."
+    name = label.replace('/', '_').replace('\\', '_').replace('\0', '_')
+    return '_' if name in ('', '.', '..') else name
+
+def told_apart(
+    names: dict[int, str], # paths, by position
+) -> dict[int, str]: # the same, each once, and none of them the folder of another
+    "Archives may hold a name twice: the second a.jpg becomes a~2.jpg."
+    folders, used, out = {p.as_posix() for name in names.values() for p in PurePosixPath(name).parents}, set(), {}
+    for i, name in names.items():
+        path, k = PurePosixPath(name), 1
+        while (new := name if k == 1 else path.with_name(f'{path.stem}~{k}{path.suffix}').as_posix()) in used or new in folders: k += 1
+        used.add(new); out[i] = new
+    return out
+
 def file_name(
     photos: Photos, # all images
     i: int, # which one
@@ -705,7 +725,7 @@ def file_name(
     if photos.folder is not None and photos.path(i) is not None: return Path(os.path.relpath(photos.path(i), photos.folder)).as_posix()
     parts = [p for p in PurePosixPath(str(photos.ids[i]).replace('\\', '/')).parts if p not in ('/', '..', '.')]
     labelled = photos.labels is not None and photos.labels[i] >= 0
-    if labelled and len(parts) == 1: parts = [photos.classes[photos.labels[i]].replace('/', '_').replace('\\', '_'), *parts]
+    if labelled and len(parts) == 1: parts = [folder_name(photos.classes[photos.labels[i]]), *parts]
     return '/'.join(parts)
 
 # %% ../nbs/08a_own.ipynb #874390a8
@@ -749,7 +769,7 @@ def place_file(
     make_folder(target.parent)
     with mendable(target):
         try:
-            if how == 'link': os.link(source, target, follow_symlinks=True)
+            if how == 'link': os.link(os.path.realpath(source), target) # of what a symbolic link leads to
             elif how == 'symlink': os.symlink(os.path.abspath(source), target)
             else:
                 part = target.parent/f'{TEMPORARY}{digest(target.name)}'
@@ -774,8 +794,10 @@ def check_folder(
     names = {int(i): file_name(photos, i) for i in self.keep}
     made = any(photos.path(i) is None for i in names)
     if made and how != 'copy': raise UserError(f'{photos.source} has no files to link to. Use copies (--copy).')
-    twice = pd.Series(list(names.values())).value_counts()
-    if not made and len(twice) and twice.iloc[0] > 1: raise UserError(f'{twice.iloc[0]} images would have the name {twice.index[0]!r} in {to}. Rename all but one of them.')
+    if made: names = told_apart(names)
+    name, count = max(Counter(names.values()).items(), key=lambda c: c[1], default=('', 0))
+    if count > 1: raise UserError(f'{count} images would have the name {name!r} in {to}. Rename all but one of them.')
+    if odd := next((n for n in names.values() if PurePosixPath(n).is_absolute() or '..' in PurePosixPath(n).parts), None): raise UserError(f'{odd!r} would not lie in {to}: nothing is written.')
     clear_folder(to, {name + ending for name in names.values() for ending in ('', *(ENDINGS if made else ()))})
     return names
 
@@ -977,6 +999,8 @@ def leaks(
     if eps is not None: check_range('eps', eps, 0, 2)
     check_range('n_near', n_near, 1, whole=True); check_seed(seed)
     photos = [open_photos(p, column=column, label_column=label_column) for p in (train, test)]
+    a, b = (p.folder.resolve() if p.folder is not None else None for p in photos)
+    if a and b and (a.is_relative_to(b) or b.is_relative_to(a)): raise UserError(f'{photos[1].source} and {photos[0].source} hold the same images: each would be found as its own copy. Give two folders of which none lies in the other.')
     name, verify = name_of(encoder), looks_closer(encoder, verify)
     if isinstance(encoder, str): encoder, weights = get_encoder(encoder, typical_side(photos[0]), weights=weights, device=device), None # the same size for both
     scanned = [scan(p, encoder, cache=cache, device=device, weights=weights, precision=precision) for p in photos]

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'PLAIN', 'HIDDEN', 'TRAIN', 'TEST', 'VAL', 'LABELS', 'Unreadable', 'why',
-           'formats', 'max_pixels', 'relax_pillow', 'relaxed', 'header', 'eight_bits', 'flatten', 'Picture', 'upright',
-           'turn', 'from_pixels', 'plain_header', 'small_jpeg', 'decode', 'squeeze', 'as_chw', 'Photos', 'Files',
-           'stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at', 'folder_order', 'folder_labels',
-           'from_folder', 'from_paths', 'number_labels', 'Members', 'tar_members', 'tar_label', 'from_tars',
-           'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column', 'from_parquet', 'class_names', 'Stack',
-           'from_array', 'from_npy', 'from_images', 'Items', 'from_hugging_face', 'from_dataset', 'open_path', 'shards',
-           'load_hugging_face', 'open_photos', 'positions_in', 'PhotoDataset']
+           'formats', 'max_pixels', 'relax_pillow', 'relaxed', 'header', 'eight_bits', 'flatten', 'Picture',
+           'beyond_pixels', 'upright', 'turn', 'from_pixels', 'plain_header', 'small_jpeg', 'decode', 'squeeze',
+           'as_chw', 'Photos', 'Files', 'stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at',
+           'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'number_labels', 'Members', 'tar_members',
+           'tar_label', 'from_tars', 'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column', 'from_parquet',
+           'class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items', 'from_hugging_face',
+           'from_dataset', 'open_path', 'shards', 'load_hugging_face', 'open_photos', 'positions_in', 'PhotoDataset']
 
 # %% ../nbs/00a_photos.ipynb #652fcf0f
 class Unreadable(Exception):
@@ -92,27 +92,29 @@ def header(
 def eight_bits(
     a: np.ndarray, # (h, w) or (h, w, c), numbers of any type
 ) -> np.ndarray: # the same shape, uint8
-    "Scale numbers to bytes; white is the smallest of 1 (floats only), 255 and 65535 that nothing exceeds, or the maximum."
+    "Scale numbers to bytes; white is 1 (floats only), or the largest number of 8, 10, 12 or 16 bits that nothing exceeds, or the maximum."
     if a.dtype == np.uint8: return a
     if a.dtype.kind not in 'fiub': raise Unreadable(f'it holds values of type {a.dtype}')
     if a.dtype.kind == 'f' and not np.isfinite(a).all(): raise Unreadable('it holds NaN or infinity')
     low, high = (float(a.min()), float(a.max())) if a.size else (0., 0.)
     if low < 0: raise Unreadable(f'it holds values from {low:g} to {high:g}; expected none below 0 (is it normalised?)')
-    white = next((m for m in ((1, 255, 65535) if a.dtype.kind in 'fb' else (255, 65535)) if high <= m), high)
+    white = next((m for m in ((1,) if a.dtype.kind in 'fb' else ()) + tuple(2**bits - 1 for bits in (8, 10, 12, 16)) if high <= m), high)
     return np.rint(a * (255. / white)).astype(np.uint8)
 
 # %% ../nbs/00a_photos.ipynb #a7ac71a9
 def flatten(
     im: Any, # a PIL image of any mode
 ) -> Image.Image: # in RGB
-    "Any colour mode becomes RGB; what is transparent becomes white."
+    "Any colour mode becomes RGB; what is transparent becomes white, or black where white would swallow the drawing."
     if im.mode == 'RGB' and 'transparency' not in im.info: return im
     from PIL import Image
     if im.mode[0] in 'IF': im = Image.fromarray(eight_bits(np.asarray(im)))
     elif 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La'):
         if im.mode == 'La': im = im.convert('LA')
         im = im.convert('RGBA')
-        if im.getextrema()[3][0] < 255: im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im)
+        if im.getextrema()[3][0] < 255:
+            on = {colour: Image.alpha_composite(Image.new('RGBA', im.size, colour), im).convert('RGB') for colour in ('white', 'black')}
+            im = on['black' if min(low for low, _ in on['white'].getextrema()) > 245 and max(high for _, high in on['black'].getextrema()) > 10 else 'white']
     elif im.mode == 'LAB':
         from PIL import ImageCms
         im = ImageCms.profileToProfile(im, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')
@@ -128,8 +130,22 @@ class Picture:
     reduced: bool = False # was it decoded at less than its size?
     format: str = '' # JPEG, PNG, …; '' for pixels
     as_it_is: bool = False # would any viewer show the file like that: nothing was turned or flattened?
+    beyond: bytes = b'' # a digest of what eight bits of RGB do not show: finer samples, what is transparent, further frames or pages
     @functools.cached_property
     def pixels(self) -> bytes: return self.image.tobytes()
+
+def beyond_pixels(
+    im: Any, # a PIL image, upright
+    data: bytes | None, # its file, if that holds further frames or pages, which are not looked at
+) -> bytes: # '' where RGB shows all
+    "What two pictures must have in common, too, before they are called the same."
+    clear = 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
+    if data is None and im.mode[0] not in 'IF' and not clear: return b''
+    h = sha256(data or b'')
+    if im.mode[0] in 'IF': h.update(im.tobytes())
+    elif clear and (full := (im.convert('LA') if im.mode == 'La' else im).convert('RGBA')).getextrema()[3][0] < 255: h.update(full.tobytes())
+    elif data is None: return b''
+    return h.digest()
 
 def upright(
     data: bytes | np.ndarray, # an encoded image, or pixels (h, w[, c])
@@ -147,12 +163,12 @@ def upright(
             (w, h), kind = im.size, im.format
             if w * h > limit: raise Unreadable(f'its {w:,} × {h:,} pixels are more than the limit of {limit:,} (SEMDEDUP_MAX_PIXELS)')
             if enough and kind in ('JPEG', 'MPO'): im.draft(None, (enough, enough))
-            reduced = im.size != (w, h)
+            reduced, several = im.size != (w, h), kind != 'MPO' and getattr(im, 'n_frames', 1) > 1
             im.load()
             up, sideways = turn(im)
             if not reduced: w, h = up.size # a TIFF turns itself
             elif sideways: w, h = h, w
-            return Picture(flatten(up), w, h, reduced, kind, up is im and im.mode in ('L', 'RGB'))
+            return Picture(flatten(up), w, h, reduced, kind, up is im and im.mode in ('L', 'RGB'), beyond_pixels(up, data if several else None))
     except Unreadable: raise
     except Exception as e: # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, …
         raise Unreadable('it is HEIC, which Pillow does not read: convert it to JPEG' if isinstance(data, bytes) and data[4:8] == b'ftyp' and data[8:12] in HEIC else why(e)) from e
@@ -783,7 +799,7 @@ def open_path(
         if source in DATASETS: return from_images(load_images(source), split)
         raise UserError(f'{printable(source)}: there is no such file or folder, and no data set of that name. Data sets are: {", ".join(DATASETS)}.')
     if path.is_dir():
-        if (path/'state.json').exists() or (path/'dataset_dict.json').exists(): return from_hugging_face(load_hugging_face(path), column, label_column, split)
+        if (path/'state.json').exists() and (path/'dataset_info.json').exists() or (path/'dataset_dict.json').exists(): return from_hugging_face(load_hugging_face(path), column, label_column, split)
         photos = None if split and not (path/split).is_dir() else from_folder(path, labels, split)
         if photos is not None and len(photos): return photos
         if tables := shards(path, '.parquet', split): return from_parquet(tables, column, label_column)

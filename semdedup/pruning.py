@@ -1034,7 +1034,7 @@ def write_manifest(
     import pyarrow as pa, pyarrow.parquet as pq
     arrow = pa.table({c: pa.array(table[c].astype(object) if pd.api.types.is_string_dtype(table[c]) else table[c]) for c in table})
     arrow = arrow.replace_schema_metadata({'semdedup': json.dumps(dict(format=FORMAT, **about), sort_keys=True, default=str)})
-    with atomic_write(path) as tmp: pq.write_table(arrow, tmp, compression='zstd', write_page_checksum=True)
+    with atomic_write(path) as tmp, open(tmp, 'wb') as f: pq.write_table(arrow, f, compression='zstd', write_page_checksum=True) # Arrow takes no path that is not Unicode
     return Path(path)
 
 def to_parquet(

@@ -81,9 +81,9 @@ def shrink(
 def pixels_digest(
     picture: Picture, # a decoded picture
 ) -> str: # 32 hexadecimal digits, with ~ before them if the picture was decoded at a reduced size
-    "A short name for the pixels."
+    "A short name for the pixels, and for whatever else of the picture RGB does not show."
     h = sha256(f'{picture.width} {picture.height} '.encode())
-    h.update(picture.pixels)
+    h.update(picture.pixels); h.update(picture.beyond)
     return '~' * picture.reduced + h.hexdigest()[:32]
 
 # %% ../nbs/01b_scanning.ipynb #7ab9e640
@@ -310,7 +310,7 @@ def join(
     return Block(np.concatenate([p.rows for p in parts]), [s for p in parts for s in p.seen], np.concatenate([p.images for p in parts]))
 
 # %% ../nbs/01b_scanning.ipynb #aec19db0
-VERSION = 2 # of what a look gives: raise it whenever the same image would give something else
+VERSION = 3 # of what a look gives: raise it whenever the same image would give something else
 FACTS = {'width': 'int64', 'height': 'int64', 'bytes': 'int64', 'sharpness': 'float32', 'bytes_digest': 'string', 'pixels_digest': 'string', 'problem': 'string'}
 
 class Store:

@@ -1,7 +1,7 @@
 """The commands for own images: what they write, what they say, what they refuse."""
-import html, json, os, shlex, shutil
+import html, io, json, os, shlex, shutil, sys, tarfile
 from pathlib import Path
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from test_cli import command, contents, is_refused
@@ -188,3 +188,76 @@ def test_names_in_any_encoding(folder):
 def test_help_teaches(folder, verb):
     code, out, err = command(folder, verb, '--help', env={'COLUMNS': '150'})
     assert (code, err) == (0, '') and 'Examples' in out and f'semdedup {verb} ' in out
+
+# What came to light in a review
+
+def png(i, side=64):
+    b = io.BytesIO(); Image.fromarray(np.random.default_rng(i).integers(0, 255, (6, 6, 3), dtype=np.uint8)).resize((side, side), Image.BICUBIC).save(b, 'PNG')
+    return b.getvalue()
+
+def test_labels_do_not_lead_out_of_the_folder(tmp_path):
+    pq.write_table(pa.table({'image': [png(i) for i in range(5)], 'label': ['', '..', '.', 'a/b', '../../x']}), tmp_path/'t.parquet')
+    run(tmp_path, 'dedup', 't.parquet', '--copy', '--out', 'out')
+    assert sorted(p.relative_to(tmp_path/'out'/'images').parts[0] for p in (tmp_path/'out'/'images').rglob('*.png')) == ['.._.._x', '_', '_', '_', 'a_b']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['out', 't.parquet']
+
+def test_names_that_a_tar_holds_twice(tmp_path):
+    with tarfile.open(tmp_path/'t.tar', 'w') as t:
+        for i, name in enumerate(['a.png', 'b.png', 'a.png', 'dir.png', 'dir.png/x.png', 'sub/a.png']):
+            m = tarfile.TarInfo(name); m.size = len(png(i)); t.addfile(m, io.BytesIO(png(i)))
+    for _ in range(2): run(tmp_path, 'dedup', 't.tar', '--copy', '--out', 'out')
+    assert files(tmp_path/'out'/'images') == ['a.png', 'a~2.png', 'b.png', 'dir.png/x.png', 'dir~2.png', 'sub/a.png']
+    assert (tmp_path/'out'/'images'/'a~2.png').read_bytes() == png(2)
+
+def test_hard_links_of_symbolic_links(tmp_path):
+    (tmp_path/'photos').mkdir(); (tmp_path/'a.png').write_bytes(png(0)); (tmp_path/'photos'/'b.png').write_bytes(png(1)); (tmp_path/'photos'/'link.png').symlink_to('../a.png')
+    for _ in range(2): run(tmp_path, 'dedup', 'photos', '--link', '--out', 'out')
+    link = tmp_path/'out'/'images'/'link.png'
+    assert not link.is_symlink() and link.samefile(tmp_path/'a.png')
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems have no such names')
+def test_names_that_are_no_unicode(tmp_path):
+    folder = os.path.join(os.fsencode(tmp_path), b'f\xff'); os.mkdir(folder)
+    for i in range(2):
+        with open(os.path.join(folder, b'x\xff%d.png' % i), 'wb') as f: f.write(png(i))
+    for verb in ['dedup', '--copy'], ['prune', '--encoder', 'pixels', '--link']: run(tmp_path, verb[0], os.fsdecode(folder), *verb[1:], '--out', verb[0])
+    assert [len(os.listdir(tmp_path/v/'images')) for v in ('dedup', 'prune')] == [2, 1]
+
+def test_pictures_that_differ_beyond_eight_bits_are_not_the_same(tmp_path):
+    "Depth maps, drawings in white on nothing, and animations with one cover."
+    (tmp_path/'p').mkdir(); cover = Image.open(io.BytesIO(png(99)))
+    for i in range(3):
+        rng = np.random.default_rng(i)
+        Image.fromarray((30_000 + rng.integers(0, 100, (64, 64))).astype(np.uint16)).save(tmp_path/'p'/f'depth{i}.png')
+        Image.fromarray(np.dstack([np.full((64, 64, 3), 255, np.uint8), 255 * rng.integers(0, 2, (8, 8)).astype(np.uint8).repeat(8, 0).repeat(8, 1)])).save(tmp_path/'p'/f'icon{i}.png')
+        cover.save(tmp_path/'p'/f'film{i}.gif', save_all=True, append_images=[Image.open(io.BytesIO(png(i)))])
+    run(tmp_path, 'dedup', 'p', '--out', 'out')
+    t = manifest(tmp_path/'out')
+    assert (t['exact'] == '').all() and t['kept'][t['id'].str.startswith('icon')].all()
+
+def test_sets_that_overlap_are_refused(folder):
+    for a, b in ('photos', 'photos'), ('photos', 'photos/a'), ('photos/b', 'photos'): is_refused(folder, 'leaks', a, b, says='hold the same images')
+    is_refused(folder, 'leaks', 'photos/a', 'photos/b', '--out', 'photos/a/out', says='lies in photos/a')
+
+def test_results_for_another_folder_are_not_replaced(folder):
+    shutil.copytree(folder/'photos'/'a', folder/'other'/'photos')
+    run(folder, 'dedup', 'photos'); run(folder, 'dedup', './photos/')
+    is_refused(folder, 'dedup', 'other/photos', says='holds what was found in photos')
+
+def test_images_of_an_earlier_run_are_mentioned(folder):
+    run(folder, 'dedup', 'photos', '--eps', '.5', '--link', '--out', 'out')
+    _, err = run(folder, 'dedup', 'photos', '--eps', '.1', '--out', 'out')
+    assert 'out/images is of an earlier run' in err.replace(os.sep, '/')
+
+def test_the_command_of_the_slider_can_be_typed(folder):
+    run(folder, 'dedup', 'photos', '--target', '20', '--out', 'out')
+    page = html.unescape((folder/'out'/'index.html').read_text(encoding='utf-8'))
+    assert 'data-command="semdedup dedup photos --out out --no-verify"' in page and 'are no copies, but the most similar that there are' in page
+
+def test_labels_of_nothing(tmp_path):
+    pq.write_table(pa.table({'image': [png(i) for i in range(4)], 'label': pa.array([None] * 4, pa.string())}), tmp_path/'t.parquet')
+    run(tmp_path, 'prune', 't.parquet', '--encoder', 'pixels', '--out', 'out')
+
+def test_a_folder_with_a_file_called_state(folder):
+    (folder/'photos'/'state.json').write_text('{}')
+    run(folder, 'dedup', 'photos')
