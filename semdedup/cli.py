@@ -178,6 +178,7 @@ def run(
     check_seed(seed)
     x = embed(images, encoder, weights=weights)
     groups = kmeans(x, n_clusters, seed=seed)
+    picked: Any
     if eps is not None: picked = deduplicate(x, eps, rule, groups=groups, seed=seed)
     elif selection is not None: picked = choose(Pool(x, images.train.labels, images, n_clusters, seed, recipe, groups), selection, keep, seed)
     else: picked = prune(groups, rank(groups, rank_type, seed), keep, prune_type, seed)
@@ -379,7 +380,7 @@ def warn_of(
     out: Path | None = None, how: str | None = None, # the folder of results, and how its images were filled
 ) -> None:
     "Say what is amiss and easily overlooked: what could not be looked into, and images of an earlier run."
-    for kind, n in photos.skipped.items():
+    for kind in photos.skipped:
         if kind.startswith(('folder ', 'the rest of ')): say(f'not looked at: {kind}')
     if out is not None and not how and (out/'images').exists(): say(f'{out/"images"} is of an earlier run: it does not hold what this manifest says. --copy or --link makes another folder, with another --out.')
 
@@ -493,6 +494,8 @@ def leaks(
     - semdedup leaks my.npz:train my.npz:test --eps 0.1 --csv
     """
     from semdedup import gallery, own
+    a, b = Path(train).resolve(), Path(test).resolve()
+    if a.is_dir() and b.is_dir() and (a.is_relative_to(b) or b.is_relative_to(a)): raise UserError(f'{train} and {test} hold the same images: each would be found as its own copy. Give two folders of which none lies in the other.')
     out = results_folder(out, test, 'leaks', train)
     found = own.leaks(train, test, eps, encoder, verify, column=column, label_column=label_column, seed=seed, device=device, weights=weights, precision=precision, say=say)
     begin_results(out, 'leaks', found.config)

@@ -384,8 +384,10 @@ def measure_recall(
     i, j = map(np.concatenate, zip(*found))
     if len(i) == 0: return dict(sample=len(sample), pairs=0, recall=None, low=None, high=None)
     got = plan.compared(i, j)
-    pairs, hits = (sum(np.bincount(np.searchsorted(sample, e[chosen]), w[chosen], len(sample)) for e in (i, j) for chosen in [np.isin(e, sample)]) for w in (np.ones(len(i)), got.astype(float)))
-    recall = hits.sum() / pairs.sum() # a pair of two sampled items is one of both
+    ends, weights = np.r_[i, j], np.r_[got, got].astype(float)
+    sampled = np.isin(ends, sample); where = np.searchsorted(sample, ends[sampled])
+    pairs, hits = np.bincount(where, minlength=len(sample)), np.bincount(where, weights[sampled], len(sample)) # of each sampled item
+    recall = hits.sum() / pairs.sum() # a pair of two sampled items counts for both
     spread = ((hits - recall * pairs) ** 2).sum() * len(sample) / max(len(sample) - 1, 1)
     alone = pairs.sum() ** 2 * recall * (1 - recall) / spread if spread > 0 else pairs.sum() ** 2 / (pairs ** 2).sum()
     alone = min(alone, len(i))

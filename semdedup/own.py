@@ -267,20 +267,21 @@ def fewer_are_expected(
 def widest_gap(
     w: np.ndarray, # (n,) ascending, on the stretched scale
     least: float, # copies lie above
-    m: int = 20, # spacings that say how wide gaps are
+    few: Sequence[int] = (10, 20), # so many gaps below say how wide gaps are: the nearest, which may be too few, or more, which may be of another kind of picture
     level: float = .05, # the chance of finding one where there is none
 ) -> tuple[float, float] | None: # its ends; None if no gap is wider than chance makes
     """The gap above which copies lie, if there is one.
 
-    The upper tail of nearest neighbours without copies is exponential, whatever lies below. In such a tail the gap under the c nearest, times c, is exponential too (Rényi 1953), for all c with one mean, which the m gaps below say: the ratio is F-distributed with 2 and 2 m degrees of freedom. The level is shared out among all gaps that are tried."""
-    upper = np.arange(max(int(np.searchsorted(w, least)), m + 1), len(w)) # the first above the gap
-    if len(upper) == 0: return None
-    c, gap = len(w) - upper, w[upper] - w[upper - 1]
-    below = np.array([np.diff(w[u - m - 1:u]) @ (len(w) - np.arange(u - m, u)) / m for u in upper])
-    log_p = -m * np.log1p(c * gap / np.maximum(below, 1e-9) / m)
-    log_p[gap < 1] = 0 # odds that differ by less than a factor of e divide nothing
-    best = int(log_p.argmin())
-    return (float(w[upper[best] - 1]), float(w[upper[best]])) if log_p[best] + np.log(len(upper)) < np.log(level) else None
+    The upper tail of nearest neighbours without copies is exponential, whatever lies below. In such a tail the gap under the c nearest, times c, is exponential too (Rényi 1953), for all c with one mean, which the m gaps below say: the ratio is F-distributed with 2 and 2 m degrees of freedom. The level is shared out among all that is tried."""
+    best, ends = 0., None
+    for m in few:
+        upper = np.arange(max(int(np.searchsorted(w, least)), m + 1), len(w)) # the first above the gap
+        if len(upper) == 0: continue
+        c, gap = len(w) - upper, w[upper] - w[upper - 1]
+        below = np.array([np.diff(w[u - m - 1:u]) @ (len(w) - np.arange(u - m, u)) / m for u in upper])
+        log_p = np.where(gap >= 1, -m * np.log1p(c * gap / np.maximum(below, 1e-9) / m) + np.log(len(few) * len(upper)), 0) # odds that differ by less than a factor of e divide nothing
+        if log_p.min() < best: best, ends = float(log_p.min()), (float(w[upper[log_p.argmin()] - 1]), float(w[upper[log_p.argmin()]]))
+    return ends if best < np.log(level) else None
 
 # %% ../nbs/08a_own.ipynb #ba3f6b35
 def draw(
@@ -999,8 +1000,6 @@ def leaks(
     if eps is not None: check_range('eps', eps, 0, 2)
     check_range('n_near', n_near, 1, whole=True); check_seed(seed)
     photos = [open_photos(p, column=column, label_column=label_column) for p in (train, test)]
-    a, b = (p.folder.resolve() if p.folder is not None else None for p in photos)
-    if a and b and (a.is_relative_to(b) or b.is_relative_to(a)): raise UserError(f'{photos[1].source} and {photos[0].source} hold the same images: each would be found as its own copy. Give two folders of which none lies in the other.')
     name, verify = name_of(encoder), looks_closer(encoder, verify)
     if isinstance(encoder, str): encoder, weights = get_encoder(encoder, typical_side(photos[0]), weights=weights, device=device), None # the same size for both
     scanned = [scan(p, encoder, cache=cache, device=device, weights=weights, precision=precision) for p in photos]

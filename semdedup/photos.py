@@ -114,7 +114,7 @@ def flatten(
         im = im.convert('RGBA')
         if im.getextrema()[3][0] < 255:
             on = {colour: Image.alpha_composite(Image.new('RGBA', im.size, colour), im).convert('RGB') for colour in ('white', 'black')}
-            im = on['black' if min(low for low, _ in on['white'].getextrema()) > 245 and max(high for _, high in on['black'].getextrema()) > 10 else 'white']
+            im = on['black' if np.asarray(on['white']).min() > 245 and np.asarray(on['black']).max() > 10 else 'white']
     elif im.mode == 'LAB':
         from PIL import ImageCms
         im = ImageCms.profileToProfile(im, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')
@@ -799,7 +799,7 @@ def open_path(
         if source in DATASETS: return from_images(load_images(source), split)
         raise UserError(f'{printable(source)}: there is no such file or folder, and no data set of that name. Data sets are: {", ".join(DATASETS)}.')
     if path.is_dir():
-        if (path/'state.json').exists() and (path/'dataset_info.json').exists() or (path/'dataset_dict.json').exists(): return from_hugging_face(load_hugging_face(path), column, label_column, split)
+        if ((path/'state.json').exists() and (path/'dataset_info.json').exists()) or (path/'dataset_dict.json').exists(): return from_hugging_face(load_hugging_face(path), column, label_column, split)
         photos = None if split and not (path/split).is_dir() else from_folder(path, labels, split)
         if photos is not None and len(photos): return photos
         if tables := shards(path, '.parquet', split): return from_parquet(tables, column, label_column)

@@ -412,7 +412,7 @@ def test_a_hugging_face_data_set(tmp_path):
 
 def test_without_the_extra_its_name_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'datasets', None)
-    with pytest.raises(UserError, match=r'semdedup\[hf\]'): open_photos(write(tmp_path, {'state.json': b'{}'}))
+    with pytest.raises(UserError, match=r'semdedup\[hf\]'): open_photos(write(tmp_path, {'state.json': b'{}', 'dataset_info.json': b'{}'}))
 
 def test_a_file_is_no_code(tmp_path):
     "Different names stay different, and none holds what a page or a table cannot."
