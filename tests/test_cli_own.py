@@ -155,9 +155,9 @@ def test_a_sweep_on_labelled_photographs(folder):
     ('dedup nowhere', 'nowhere'), ('dedup photos --keep bigest', "Did you mean 'largest'?"), ('dedup photos --eps 3', 'eps is 3'), ('dedup photos --eps .1 --target 50%', 'give one of them'),
     ('dedup photos --target lots', "target is 'lots'"), ('dedup photos --target 200%', "target is '200%'"), ('dedup photos --target 0', 'target is 0'), ('dedup photos --copy --link', 'Choose one'),
     ('dedup photos --encoder copied', "Did you mean 'copies'?"), ('dedup photos --rule covers', "Did you mean 'cover'?"), ('dedup photos --out photos/new', 'lies in photos'), ('dedup photos --out photos', 'lies in photos'),
-    ('dedup photos --labels cats', 'labels'), ('dedup photos --weights x.pth', "'copies' takes no weights"), ('leaks photos photos --precision bfloat16', 'computes in float32 only'), ('prune photos --precision half', "Unknown precision 'half'"),
+    ('dedup photos --labels cats', 'labels'), ('dedup photos --weights x.pth', "'copies' takes no weights"), ('leaks photos/a photos/b --precision bfloat16', 'computes in float32 only'), ('prune photos --precision half', "Unknown precision 'half'"),
     ('dedup photos --eps abc', '--eps cannot be read: it must be a number'), ('dedup photos --n-clusters 99', 'n_clusters is 99'), ('dedup', "Missing argument 'PATH'"),
-    ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'), ('leaks digits:train digits:tset', 'tset'), ('leaks photos photos --eps -1', 'eps is -1'),
+    ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'), ('leaks digits:train digits:tset', 'tset'), ('leaks photos/a photos/b --eps -1', 'eps is -1'),
     ('prune photos --ratio 0', 'ratio is 0'), ('prune photos --ratio 101', 'ratio is 101'), ('prune photos --rank-type cosim', "Did you mean 'cossim'?"), ('prune photos --ratio 5 --floor 50% --encoder pixels --n-clusters 2', 'are kept'),
     ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'), ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', 'it must be a percentage, for example 50'),
     ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"), ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'), ('report --dataset digits --encoder pixels,copies --weights x.pth', 'takes no weights'), ('report photos --test-share 0', 'test_share is 0'),
@@ -168,7 +168,7 @@ def test_mistakes_are_answered_in_one_sentence(folder, args, says):
     assert (code, out) == (2, '') and err.splitlines()[-1].startswith('semdedup: ') and says in err.splitlines()[-1] and 'Traceback' not in err, err
     assert contents(folder) == before, 'something was written'
 
-@pytest.mark.parametrize('args', ['dedup photos', 'leaks photos photos', 'prune photos --encoder pixels --n-clusters 2'])
+@pytest.mark.parametrize('args', ['dedup photos', 'leaks photos/a photos/b', 'prune photos --encoder pixels --n-clusters 2'])
 def test_a_folder_of_somebody_else_is_refused(folder, args):
     (folder/'out').mkdir(); (folder/'out'/'thesis.txt').write_text('mine')
     is_refused(folder, *args.split(), '--out', 'out', says="such as 'thesis.txt'")
