@@ -416,9 +416,10 @@ def what_goes(
     found: Any, # a `Found`
 ) -> list[str]: # lines for the terminal
     "How many images stay, and how many go for which reason."
+    from semdedup.own import beyond_copies
     t = found.table
     gone, kinds = t['duplicate_of'].ge(0) & ~t['kept'], {'bytes': 'the same file', 'pixels': 'the same pixels', '': 'near-copies'}
-    extra = gone & ~t['reason'].str.startswith(('the same', 'near-duplicate'))
+    extra = beyond_copies(t)
     reasons = ', '.join(f'{int((gone & ~extra & (t["exact"] == k)).sum()):,} {w}' for k, w in kinds.items())
     if extra.any():
         similar = t['duplicate_similarity'][extra]

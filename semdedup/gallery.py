@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import semdedup
 from .core import UserError, atomic_write
-from .own import SPAN, TICKS, Found, Leaks, Suggestion, histogram_of, stretched
+from .own import SPAN, TICKS, Found, Leaks, Suggestion, beyond_copies, histogram_of, stretched
 from .pairwise import SLACK
 from .photos import TEST, TRAIN, VAL, printable
 from .pruning import find_stand_ins
@@ -81,11 +81,11 @@ def group_section(found: Found, shot: Shots) -> dict[str, Any] | None:
     "The groups, certain first."
     t, groups = found.table, groups_of(found.table)
     if not groups: return None
-    s, exact, reason = t['duplicate_similarity'].to_numpy(np.float64), t['exact'].to_numpy(), t['reason'].to_numpy(object)
+    s, exact, extra = t['duplicate_similarity'].to_numpy(np.float64), t['exact'].to_numpy(), beyond_copies(t).to_numpy()
     rows = []
     for keep, members in groups[:SHOWN['groups']]:
         rows.append(dict(keep=shot(keep), more=max(0, len(members) - SHOWN['members']),
-                         members=[dict(photo=shot(m, shot.label(keep)), s=f'{s[m]:.6f}', said=f'goes · {s[m]:.3f} · {WHAT[exact[m]] if reason[m].startswith(("the same", "near-duplicate")) else "similar"}') for m in members[:SHOWN['members']]]))
+                         members=[dict(photo=shot(m, shot.label(keep)), s=f'{s[m]:.6f}', said=f'goes · {s[m]:.3f} · {"similar" if extra[m] else WHAT[exact[m]]}') for m in members[:SHOWN['members']]]))
     return dict(id='groups', name='Groups of copies', kind='groups', rows=rows, said=f'Each row is one picture: the image that stays (green frame), and those that go for it, with their similarity to it. The most certain groups come first. {first_few(len(groups), SHOWN["groups"], "groups")}')
 
 # %% ../nbs/08b_gallery.ipynb #b02bd232
@@ -251,7 +251,7 @@ def answer_of(found: Found) -> str:
     "What can go, in two or three sentences."
     t, n = found.table, len(found)
     copy, bad = (t['duplicate_of'] >= 0) & ~t['kept'], int((t['problem'] != '').sum())
-    extra = copy & ~t['reason'].str.startswith(('the same', 'near-duplicate'))
+    extra = beyond_copies(t)
     parts = [f'{int((copy & ~extra & (t["exact"] == k)).sum()):,} {w}' for k, w in (('bytes', 'are the same file as another image'), ('pixels', 'hold the same pixels as another'), ('', 'are near-copies')) if (copy & ~extra & (t['exact'] == k)).any()]
     if extra.any(): parts.append(f'{int(extra.sum()):,} are {"no copies" if t["reason"][extra].str.startswith("no copy").all() else "perhaps no copies"}, but the most similar that there are: as many as you asked for had to go')
     if not copy.any(): said = f'None of the {n:,} images is a copy of another one at eps={found.config["eps"]:.4g}.'

@@ -31,12 +31,12 @@ __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALL
            'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
            'round_down', 'suggest_from', 'are_two_heaps', 'where_copies_begin', 'fewer_are_expected', 'widest_gap',
            'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar',
-           'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'known_copies', 'Found',
-           'search_in', 'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide', 'looks_closer', 'dedup',
-           'prune_photos', 'folder_name', 'told_apart', 'file_name', 'content_of', 'is_there', 'place_file',
-           'check_folder', 'write_folder', 'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'first_of',
-           'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match', 'spread',
-           'leak_table', 'leaks']
+           'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'beyond_copies',
+           'known_copies', 'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide',
+           'looks_closer', 'dedup', 'prune_photos', 'folder_name', 'told_apart', 'file_name', 'content_of', 'is_there',
+           'place_file', 'check_folder', 'write_folder', 'write_contents', 'clear_folder', 'Leaks', 'common_classes',
+           'first_of', 'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match',
+           'spread', 'leak_table', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'bytes'), 'sharpest': ('sharpness', 'pixels', 'bytes')} # keep order → columns, the highest first
@@ -506,6 +506,12 @@ def describe(
     return table[list(COLUMNS)].assign(**more).astype(dict.fromkeys(('reason', 'exact', 'problem'), 'str'))
 
 # %% ../nbs/08a_own.ipynb #a85e63b5
+def beyond_copies(
+    table: pd.DataFrame, # a manifest
+) -> pd.Series: # (n,) bool
+    "What goes to reach a target, and is not known to be a copy: `describe` says so in the reason."
+    return (table['duplicate_of'] >= 0) & ~table['kept'] & ~table['reason'].str.startswith(('the same', 'near-duplicate'))
+
 def known_copies(
     found: Selection, # who stays
     suggestion: Suggestion | None, # where copies end, if that was looked for

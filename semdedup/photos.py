@@ -113,8 +113,9 @@ def flatten(
         if im.mode == 'La': im = im.convert('LA')
         im = im.convert('RGBA')
         if im.getextrema()[3][0] < 255:
-            on = {colour: Image.alpha_composite(Image.new('RGBA', im.size, colour), im).convert('RGB') for colour in ('white', 'black')}
-            im = on['black' if np.asarray(on['white']).min() > 245 and np.asarray(on['black']).max() > 10 else 'white']
+            on = lambda colour: Image.alpha_composite(Image.new('RGBA', im.size, colour), im).convert('RGB')
+            light = on('white')
+            im = dark if np.asarray(light).min() > 245 and np.asarray(dark := on('black')).max() > 10 else light
     elif im.mode == 'LAB':
         from PIL import ImageCms
         im = ImageCms.profileToProfile(im, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')
