@@ -4,7 +4,7 @@
 
 # %% ../nbs/08_reports.ipynb #b92d1aef
 from __future__ import annotations
-import base64, html, io, json, logging, math, os, platform, re, sys, time
+import base64, html, io, json, logging, math, os, platform, re, sys, time, warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import semdedup
-from .core import UserError, atomic_write, check_name, check_range, digest, from_json, make_folder, mendable, progress
+from .core import UserError, atomic_write, check_name, check_range, digest, first_line, from_json, make_folder, mendable, progress
 from .datasets import Images, holdout
 from .embeddings import ENCODERS, embed, find_encoder, takes_weights
 from .labelled import is_photos, load_data
@@ -23,16 +23,17 @@ from .selections import METHODS, Pool, choose, rank_and_prune, rule_of
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GROWS', 'MAP_SEEDS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'HALVES', 'ENOUGH_SEEDS', 'STAGES',
-           'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
-           'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid', 'best_original',
-           'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid', 'train_grid',
-           'in_halves', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval', 'read_summary',
-           'space_of', 'is_chance', 'chosen', 'answer', 'crossing', 'removable', 'best_at', 'beats', 'recommended',
-           'command_for', 'recommend', 'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'is_news',
-           'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri', 'thumbnail', 'figure_html', 'gallery_html',
-           'table_html', 'versions', 'unbroken', 'write_page', 'command_of', 'verb_of', 'facts_of', 'check_report',
-           'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts', 'make_overview']
+__all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'HALVES', 'ENOUGH_SEEDS',
+           'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
+           'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid', 'finalists',
+           'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
+           'train_grid', 'in_halves', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval',
+           'read_summary', 'space_of', 'is_chance', 'chosen', 'answer', 'crossing', 'removable', 'best_at', 'beats',
+           'recommended', 'command_for', 'recommend', 'experiments_folder', 'experiment', 'parameters_of',
+           'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri', 'thumbnail',
+           'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page', 'command_of', 'verb_of',
+           'facts_of', 'check_report', 'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts',
+           'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -168,24 +169,38 @@ def original_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
 
 # %% ../nbs/08_reports.ipynb #8e802628
 MAP_SEEDS = 3 # a seed or two have no interval worth the name
+FINALISTS = 5 # of the literature's selections: those that are trained again before the others are
 
 def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
-    "Ours beside chance first; then a map of everything else, the original's and the literature's, of a few seeds; then the rest of its seeds, and a sweep over the number of clusters."
+    "Ours beside chance first; then a map of everything else, of a few seeds; then the rest of its seeds, what did well first, and a sweep over the number of clusters."
     last, k, main, few = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels'), min(config.seeds, 10)
+    literature, shortest = tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25) # where selections differ most, and training is shortest
     yield Part(('full',), (1.,), last, n_clusters=k)
     yield Part(main, (.05, .1, .25, .5, .75), last, n_clusters=k)
     def original(ratios: tuple[float, ...], seeds: int) -> Iterator[Part]:
         for e in reversed(config.encoders):
             names = (n for n in original_names(config) if e == last or not n.startswith('random'))
             yield Part((*names, 'semdedup', 'cover'), ratios, e, n_clusters=k, seeds=seeds)
-    for seeds in sorted({min(MAP_SEEDS, few), few}):
-        yield from original((.1, .25), seeds) # where selections differ most, and training is shortest
-        yield Part(tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25), last, n_clusters=k, seeds=seeds)
-        yield Part(main, (.1, .25), last, ('steps',), k, seeds)
+    def all_but_main(literature: tuple[str, ...], seeds: int) -> Iterator[Part]:
+        yield from original(shortest, seeds)
+        yield Part(literature, shortest, last, n_clusters=k, seeds=seeds)
+        yield Part(main, shortest, last, ('steps',), k, seeds)
         yield from original((.5,), seeds)
+    yield from all_but_main(literature, min(MAP_SEEDS, few))
+    yield from all_but_main(finalists(results(), literature, k), few)
     best = best_original(results(), k)
     if best:
-        for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), (.1, .25), best[1], n_clusters=n, seeds=few)
+        for n in (10, 30, 40, 50, 100, 300, 1000): yield Part((best[0],), shortest, best[1], n_clusters=n, seeds=few)
+    yield Part(literature, shortest, last, n_clusters=k, seeds=few)
+
+def finalists(
+    results: pd.DataFrame, # with those of the map
+    names: Sequence[str], # selections
+    n_clusters: int = 20,
+) -> tuple[str, ...]: # at most `FINALISTS` of them
+    "The selections with the best validation accuracy in the map: trainings of later seeds do not change which these are."
+    t = results[results.selection.isin(names) & (results.regime == 'epochs') & (results.n_clusters == n_clusters) & (results.seed < MAP_SEEDS)]
+    return tuple(t.assign(val_accuracy=t.val_accuracy.astype(float)).groupby('selection').val_accuracy.mean().nlargest(FINALISTS).index)
 
 def best_original(
     results: pd.DataFrame, # so far
@@ -280,8 +295,7 @@ class Grid:
     ):
         self.images, self.spaces, self.config, self.out, self.until = images, spaces, config, out, until
         self.pools: dict[tuple[str, int, int], Pool] = {}
-        self.hardness: dict[int, pd.DataFrame] = {}
-        self.distinct: tuple[np.ndarray, np.ndarray] | None = None
+        self.scores: dict[str, pd.DataFrame] = {}
         self.results = read_results(out/'results.parquet')
         self.curves = read_results(out/'curves.parquet', [*CURVE_KEY, 'step', 'accuracy']) if len(self.results) else pd.DataFrame()
         if len(self.curves): self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
@@ -293,9 +307,26 @@ class Grid:
         pool = self.pools[key]
         for (e, *_), other in self.pools.items(): # each time: a pool may be older than what is known now
             if e == encoder: pool.share(other)
-        if seed in self.hardness: pool.difficulty = self.hardness[seed]
-        if self.distinct is not None: pool.distinct = self.distinct
+        if (difficulty := self.score(f'difficulty-{seed}')) is not None: pool.difficulty = difficulty
+        if (copies := self.score('copies')) is not None: pool.distinct = np.flatnonzero(copies.certain == 0), copies.certain.to_numpy()
         return pool
+
+    def score_file(self, name: str) -> Path: return State(self.out).folder/f'{name}.parquet'
+
+    def score(self, name: str) -> pd.DataFrame | None: # a row an image
+        "Scores that are known, or that a run which was stopped has left."
+        file = self.score_file(name)
+        if name not in self.scores and file.exists():
+            try: self.scores[name] = pd.read_parquet(file)
+            except Exception as e: warnings.warn(f'{file} cannot be read, and is computed again: {first_line(e)}'); file.unlink()
+        return self.scores.get(name)
+
+    def learn(self, pool: Pool) -> None:
+        "Keep the scores that a pool has computed and that take minutes."
+        new = {}
+        if 'difficulty' in vars(pool): new[f'difficulty-{pool.seed}'] = pool.difficulty
+        if 'distinct' in vars(pool): new['copies'] = pd.DataFrame({'certain': pool.distinct[1]})
+        for name in new.keys() - self.scores.keys(): self.scores[name] = new[name]; write_results(new[name], self.score_file(name))
 
     def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]:
         "The images of one training, and what is known of the selection."
@@ -303,8 +334,7 @@ class Grid:
         if row.selection == 'full': return np.arange(n), {}
         pool = self.pool(encoder, row.n_clusters, row.seed)
         s = choose(pool, row.selection, row.ratio, row.seed)
-        if 'difficulty' in vars(pool): self.hardness[row.seed] = pool.difficulty
-        if 'distinct' in vars(pool): self.distinct = pool.distinct
+        self.learn(pool)
         seconds, (precision, recall) = time.perf_counter() - start, copies_found(self.images.train.index, s.keep)
         return s.keep, dict(eps=s.config.get('eps'), selection_hash=s.hash, select_seconds=seconds, precision=precision, recall=recall)
 
