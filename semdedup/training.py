@@ -20,7 +20,7 @@ from .embeddings import PRECISIONS, best_device, check_precision
 from .pruning import Selection
 
 # %% auto #0
-__all__ = ['MODELS', 'REGIMES', 'TIED', 'Model', 'layer', 'MLP', 'stacked_conv', 'CNN', 'Batches', 'scale_of', 'Recipe',
+__all__ = ['MODELS', 'REGIMES', 'TIED', 'Model', 'layer', 'MLP', 'conv_features', 'CNN', 'Batches', 'scale_of', 'Recipe',
            'threads', 'accuracy', 'errors', 'mlp_gradients', 'gradients', 'train_stack', 'Run', 'check_training',
            'Stopped', 'stacks', 'same_runs', 'shared_out', 'one_thread_each', 'on_device', 'train', 'interval',
            'difference', 'paired_p', 'holm', 'Scores', 'kept_rows', 'with_chance', 'beside_chance', 'evaluate']
@@ -59,17 +59,17 @@ class MLP:
         return h
 
 # %% ../nbs/06_training.ipynb #6adc4895
-def stacked_conv(
+def conv_features(
     x: torch.Tensor, # (R, b, c, h, w)
-    weight: torch.Tensor, # (R, out, c, 3, 3)
-    bias: torch.Tensor, # (R, out)
-    grouped: bool, # one grouped convolution (GPU), or one after the other (CPU)
-) -> torch.Tensor: # (R, b, out, h, w)
-    "A 3 × 3 convolution with weights of its own for each replica."
-    if not grouped: return torch.stack([F.conv2d(o.contiguous(memory_format=torch.channels_last), w, b, padding=1) for o, w, b in zip(x, weight, bias)])
-    R = len(x)
-    y = F.conv2d(x.transpose(0, 1).flatten(1, 2), weight.flatten(0, 1), bias.flatten(), padding=1, groups=R)
-    return y.unflatten(1, (R, -1)).transpose(0, 1)
+    params: list[torch.Tensor], # weight (R, out, in, 3, 3) and bias (R, out) of each convolution
+    grouped: bool, # all replicas in one grouped convolution (GPU), or one after the other (CPU)
+) -> torch.Tensor: # (R, b, features)
+    "Convolutions with weights of its own for each replica, each followed by a halving of the side and ReLU."
+    def tower(x: torch.Tensor, params: list[torch.Tensor], groups: int) -> torch.Tensor:
+        for weight, bias in zip(params[::2], params[1::2]): x = F.max_pool2d(F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=groups), 2).relu()
+        return x
+    if grouped: return tower(x.transpose(0, 1).flatten(1, 2), params, len(x)).unflatten(1, (len(x), -1)).transpose(0, 1).flatten(2)
+    return torch.stack([tower(o.contiguous(memory_format=torch.channels_last), [p[r:r + 1] for p in params], 1) for r, o in enumerate(x)]).flatten(2)
 
 class CNN:
     "The original's convolutional network for CIFAR-10: 16, 32, 64 channels, then 128 units."
@@ -82,10 +82,8 @@ class CNN:
         flat = widths[-1] * (h // 8) * (w // 8)
         return params + layer((flat, self.hidden), flat, self.hidden, generators) + layer((self.hidden, n_classes), self.hidden, n_classes, generators)
     def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        for i in range(0, 6, 2):
-            x = stacked_conv(x, params[i], params[i + 1], grouped=x.device.type != 'cpu')
-            x = F.max_pool2d(x.flatten(0, 1), 2).relu().unflatten(0, x.shape[:2])
-        h = torch.baddbmm(params[7][:, None], x.flatten(2), params[6]).relu()
+        h = conv_features(x, params[:6], grouped=x.device.type != 'cpu')
+        h = torch.baddbmm(params[7][:, None], h, params[6]).relu()
         return torch.baddbmm(params[9][:, None], h, params[8])
 
 MODELS: dict[str, Model] = {'mlp': MLP(), 'cnn': CNN()}

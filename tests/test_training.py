@@ -3,7 +3,7 @@ import math
 import numpy as np, pandas as pd, pytest, torch
 from torch import nn
 from semdedup import UserError, evaluate, kmeans, load_images, prune, rank
-from semdedup.training import CNN, MODELS, Batches, Recipe, Run, difference, gradients, interval, paired_p, scale_of, stacked_conv, train, train_stack
+from semdedup.training import CNN, MODELS, Batches, Recipe, Run, conv_features, difference, gradients, interval, paired_p, scale_of, train, train_stack
 
 @pytest.fixture(scope='module')
 def digits(): return load_images('digits')
@@ -37,10 +37,10 @@ def test_each_replica_is_a_network_of_its_own(kind, shape):
 def test_one_convolution_in_groups_is_as_good():
     "As a GPU does it: the same numbers, and the same gradients."
     g = torch.Generator().manual_seed(0)
-    x, w, b = (torch.randn(s, generator=g).requires_grad_() for s in ((3, 4, 2, 6, 7), (3, 5, 2, 3, 3), (3, 5)))
-    results = [stacked_conv(x, w, b, grouped) for grouped in (False, True)]
+    x, *params = (torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in ((3, 4, 2, 12, 14), (3, 5, 2, 3, 3), (3, 5), (3, 6, 5, 3, 3), (3, 6)))
+    results = [conv_features(x, params, grouped) for grouped in (False, True)]
     torch.testing.assert_close(*results)
-    for one, other in zip(*(torch.autograd.grad(y.square().sum(), (x, w, b)) for y in results)): torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    for one, other in zip(*(torch.autograd.grad(y.square().sum(), (x, *params)) for y in results)): torch.testing.assert_close(one, other)
 
 @pytest.mark.parametrize('kind', MODELS)
 def test_sixteen_bits_are_nearly_as_good(kind):
