@@ -23,17 +23,17 @@ from .selections import METHODS, Pool, choose, rank_and_prune, rule_of
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'HALVES', 'ENOUGH_SEEDS',
-           'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
+__all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'ENOUGH_SEEDS', 'STAGES',
+           'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
            'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid', 'finalists',
            'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
-           'train_grid', 'in_halves', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval',
-           'read_summary', 'space_of', 'is_chance', 'chosen', 'answer', 'crossing', 'removable', 'best_at', 'beats',
-           'recommended', 'command_for', 'recommend', 'experiments_folder', 'experiment', 'parameters_of',
-           'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'data_uri', 'thumbnail',
-           'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page', 'command_of', 'verb_of',
-           'facts_of', 'check_report', 'make_report', 'line_of', 'report_folders', 'compare_reports', 'verdicts',
-           'make_overview']
+           'train_grid', 'measured', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval',
+           'read_summary', 'space_of', 'is_chance', 'chosen', 'cross_fitted', 'or_rivals', 'answer', 'crossing',
+           'removable', 'best_at', 'beats', 'recommended', 'command_for', 'recommend', 'experiments_folder',
+           'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape',
+           'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page',
+           'command_of', 'verb_of', 'facts_of', 'check_report', 'make_report', 'line_of', 'report_folders',
+           'compare_reports', 'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -393,22 +393,19 @@ def train_grid(
     return grid.results, grid.curves, len(missing)
 
 # %% ../nbs/08_reports.ipynb #b1e68bb4
-HALVES = {'a': 0, 'b': 1} # of the seeds: even, odd
-
-def in_halves(
-    val_accuracy: pd.Series, # by seed, as all of these
-    accuracy: pd.Series, # on the test split
-    chance: pd.Series, # of random subsets
-    full: pd.Series, # of the full set
-) -> dict[str, float]: # val_a, gain_a, cost_a, and b
-    "Validation accuracy, gain and cost of the even seeds and of the odd ones: one half chooses, the other measures."
-    half = lambda s, h: float(s[s.index % 2 == HALVES[h]].mean())
-    return {f'{name}_{h}': half(s, h) for h in HALVES for name, s in (('val', val_accuracy), ('gain', (accuracy - chance).dropna()), ('cost', (full - accuracy).dropna()))}
+def measured(
+    own: pd.DataFrame, # trainings of one selection
+    chance: pd.Series, # accuracy of random subsets of the same size, by seed
+    full: pd.Series, # accuracy of the full set, by seed
+) -> pd.DataFrame: # seed → val_accuracy, accuracy, gain, cost
+    "What each seed says of a selection; the last two are paired."
+    t = own.set_index('seed')[['val_accuracy', 'accuracy']].astype(float)
+    return t.assign(gain=t.accuracy - chance, cost=full - t.accuracy)
 
 def summarise(
     results: pd.DataFrame, # a row a run
 ) -> pd.DataFrame: # a row a selection, encoder, ratio and regime
-    "Means over seeds, with intervals, and paired differences to random subsets and to the full set."
+    "Means over seeds, with intervals, and paired differences to random subsets and to the full set; the last column, `trainings`, has what each seed says."
     full = results[results.selection == 'full']
     trained = set(results.regime[results.selection != 'full']) or {'epochs'}
     regimes = [g for g in REGIMES if g in trained] # in one order, whichever was trained first: the longest trainings are
@@ -422,7 +419,7 @@ def summarise(
         cost, cost_ci = difference(by_seed(full), by_seed(t)) if selection != 'full' else (math.nan, math.nan)
         rows.append(dict(regime=regime, ratio=ratio, selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(n_clusters), n_train=int(t.n_train.iloc[0]), seeds=len(t), accuracy=accuracy, ci95=ci,
                          val_accuracy=t.val_accuracy.astype(float).mean(), gain=gain, gain_ci95=gain_ci, p=paired_p(by_seed(t), by_seed(chance)) if not math.isnan(gain) else math.nan,
-                         cost=cost, cost_ci95=cost_ci, **in_halves(t.set_index('seed').val_accuracy.astype(float), by_seed(t), by_seed(chance), by_seed(full)), seconds=t.train_seconds.mean(), **{c: t[c].astype(float).mean() for c in ('select_seconds', 'precision', 'recall')}))
+                         cost=cost, cost_ci95=cost_ci, seconds=t.train_seconds.mean(), **{c: t[c].astype(float).mean() for c in ('select_seconds', 'precision', 'recall')}, trainings=measured(t, by_seed(chance), by_seed(full))))
     table = pd.DataFrame(rows).sort_values(['regime', 'ratio', 'selection', 'encoder', 'n_clusters'], key=lambda c: c.map(regimes.index) if c.name == 'regime' else c, ignore_index=True)
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
@@ -458,12 +455,11 @@ def with_interval(
 
 def read_summary(
     folder: str | Path, # of a report
-) -> pd.DataFrame: # as `summarise` made it
-    "The summary that a report left in its folder; raises `UserError` for one of another version."
-    table = pd.read_csv(Path(folder)/'summary.csv', keep_default_na=False, na_values=['nan', ''])
-    if missing := [c for c in (f'{name}_{h}' for h in HALVES for name in ('val', 'gain', 'cost')) if c not in table]:
-        raise UserError(f'{folder}/summary.csv lacks the columns {", ".join(missing)}: another version wrote it. Run the command of that report again, with --resume.')
-    return table.assign(encoder=table.encoder.fillna(''))
+) -> pd.DataFrame: # as `summarise` makes it
+    "The summary of the results in a report's folder; raises `UserError` if there are none, or none that can be read."
+    results = read_results(Path(folder)/'results.parquet')
+    if results.empty: raise UserError(f'{folder} has no results.parquet with trainings in it: it is no report, or its experiments never ran. Make one with: semdedup report --out {folder}')
+    return summarise(results)
 
 def space_of(
     row: Any, # of a summary
@@ -479,20 +475,37 @@ ENOUGH_SEEDS = 10 # a mean of fewer beside means of more wins by luck: where oth
 
 def chosen(
     candidates: pd.DataFrame, # rows of a summary, of one regime
-) -> pd.DataFrame: # the rows of one selection
+) -> pd.DataFrame: # the rows of one selection, and `rivals`: the names of others that a half of the seeds chose
     """The selection with the best validation accuracy over the ratios, of those measured at most ratios and with enough seeds.
 
-    Its gain and cost are cross-fitted (Stone 1974): the even seeds' validation chooses and the odd seeds' test measures, and the other way round. Where all agree on one selection these are its own."""
+    Accuracy, gain and cost are cross-fitted (Stone 1974): the even seeds' validation chooses and the odd seeds' test measures, and the other way round. Where all agree on one selection these are its own."""
     t = candidates[candidates.seeds >= min(ENOUGH_SEEDS, candidates.seeds.max())]
     same = t.groupby(['selection', 'encoder', 'n_clusters'], dropna=False)
-    most = same.size() == same.size().max()
-    best, by_a, by_b = (same[c].mean().where(most).idxmax() if same[c].mean().where(most).notna().any() else None for c in ('val_accuracy', 'val_a', 'val_b'))
-    rows = same.get_group(best)
-    if None in (by_a, by_b) or by_a == by_b == best: return rows
-    a, b = (same.get_group(name).set_index('ratio').reindex(rows.ratio).set_index(rows.index) for name in (by_a, by_b))
-    odd = rows.seeds // 2
-    mixed = lambda c: (odd * a[f'{c}_b'] + (rows.seeds - odd) * b[f'{c}_a']) / rows.seeds
-    return rows.assign(gain=mixed('gain'), cost=mixed('cost'))
+    complete = [rows for _, rows in same if len(rows) == same.size().max()]
+    def best_of(half: int | None) -> pd.DataFrame:
+        "The rows that do best on the validation images of the even seeds (0), the odd ones (1), or all."
+        scores = [np.mean([s.val_accuracy[s.index % 2 == half].mean() if half is not None else s.val_accuracy.mean() for s in rows.trainings]) for rows in complete]
+        return complete[int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))]
+    best, halves = best_of(None), [best_of(0), best_of(1)]
+    names = [f'{r.selection}{space_of(r)}' for r in (rows.iloc[0] for rows in (best, *halves))]
+    if (best.seeds < 2).all() or all(h is best for h in halves): return best.assign(rivals='')
+    return pd.DataFrame([cross_fitted(row, [h.set_index('ratio').trainings[row.ratio] for h in halves]) for _, row in best.iterrows()]).assign(rivals=', '.join(sorted({*names[1:]} - {names[0]})))
+
+def cross_fitted(
+    row: pd.Series, # of a summary
+    choices: Sequence[pd.DataFrame], # the trainings of what the even seeds chose, and of what the odd ones did
+) -> pd.Series: # the same row, with what the seeds measure that did not choose
+    "One half of the seeds measures what the other chose; p after Holm's correction does not fall below that of this measurement."
+    t = pd.concat([c[c.index % 2 != half] for half, c in enumerate(choices)])
+    accuracy, ci = interval(t.accuracy)
+    gain, gain_ci = difference(t.gain, 0 * t.gain)
+    cost, cost_ci = difference(t.cost, 0 * t.cost)
+    p = paired_p(t.gain, 0 * t.gain)
+    return pd.concat([row.drop(fitted := dict(accuracy=accuracy, ci95=ci, gain=gain, gain_ci95=gain_ci, cost=cost, cost_ci95=cost_ci, p=p, p_holm=max(row.p_holm, p))), pd.Series(fitted)])[row.index]
+
+def or_rivals(row: pd.Series) -> str: # " (halves of the seeds would have taken …)"
+    "What else might have been chosen."
+    return f' (it is a close call: halves of the seeds chose {row.rivals}, and the numbers are what each half measures of the other\'s choice)' if row.get('rivals') else ''
 
 def answer(
     summary: pd.DataFrame, # from `summarise`
@@ -510,7 +523,7 @@ def answer(
     low, high = best.gain - best.gain_ci95, best.gain + best.gain_ci95
     verdict = ('better than chance' if low > 0 else 'worse than chance' if high < 0 else 'no different from chance within the interval') if not math.isnan(low) else 'not to be judged from one run'
     if (low > 0 or high < 0) and best.p_holm >= .05: verdict += f' if it is looked at alone, but not among all that were compared (p = {best.p_holm:.3f} after Holm)'
-    return (f'{how} {what} chosen by {best.selection}{space_of(best)} costs {with_interval(best.cost, best.cost_ci95)} of test accuracy; '
+    return (f'{how} {what} chosen by {best.selection}{space_of(best)}{or_rivals(best)} costs {with_interval(best.cost, best.cost_ci95)} of test accuracy; '
             f'a random {what} costs {with_interval(best.cost + best.gain, chance.cost_ci95)}. '
             f'The difference, {with_interval(best.gain, best.gain_ci95)}, is {verdict}.')
 
@@ -603,10 +616,10 @@ def recommend(
     what = (f'Remove {100 * (1 - r):g} %: that costs {with_interval(best.cost, best.cost_ci95)}' if affordable else
             f'Remove nothing, if {within:g} points matter: of what was tried, removing {100 * (1 - r):g} % costs least, {with_interval(best.cost, best.cost_ci95)}')
     saved = ', if a training takes as many optimiser steps' if best.regime == 'steps' else f', and a training of as many epochs takes {n / best.n_train:.1f} times fewer steps'
-    out = [f'{what}{saved}. Select with {best.selection}{space_of(best)}: {beats(best)}.']
+    out = [f'{what}{saved}. Select with {best.selection}{space_of(best)}{or_rivals(best)}: {beats(best)}.']
     if r != fewest:
         least = best_at(summary, fewest)
-        out.append(f'If only {100 * fewest:g} % can stay, use {least.selection}{space_of(least)}: {beats(least)}, and costs {with_interval(least.cost, least.cost_ci95)}.')
+        out.append(f'If only {100 * fewest:g} % can stay, use {least.selection}{space_of(least)}{or_rivals(least)}: {beats(least)}, and costs {with_interval(least.cost, least.cost_ci95)}.')
     return out
 
 # %% ../nbs/08_reports.ipynb #8371da74
@@ -853,7 +866,7 @@ def report_folders(
     folder: str | Path, # for example reports
 ) -> list[Path]: # sorted
     "The finished reports in a folder; raises `UserError` if there are none."
-    found = sorted(f.parent for f in Path(folder).glob('*/summary.csv') if (f.parent/'config.json').exists() and (f.parent/'index.html').exists())
+    found = sorted(f.parent for f in Path(folder).glob('*/results.parquet') if (f.parent/'config.json').exists() and (f.parent/'index.html').exists())
     if not found: raise UserError(f'There are no reports in {folder}. Make one with: semdedup report --out {Path(folder)/"NAME"}')
     return found
 

@@ -170,7 +170,7 @@ def test_copies_that_are_found():
     for index, keep in ([0, 1, 2], [0]), ([0, 0, 1], [0, 1, 2]): assert np.isnan(reports.copies_found(np.array(index), np.array(keep))).all()
 
 def test_recommendation_says_so_where_chance_is_as_good():
-    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, seeds=1, val_accuracy=1., val_a=1., val_b=math.nan, gain_a=.1, gain_b=math.nan, cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio)) | more
+    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, seeds=1, val_accuracy=1., accuracy=90., ci95=.1, p=.5, cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio), trainings=pd.DataFrame(dict(val_accuracy=[1.], accuracy=90., gain=.1, cost=.2))) | more
     table = pd.DataFrame([row('full', 1.), row('random', .5, val_accuracy=0.), row('ours', .5)])
     assert reports.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps. Select with ours: a random subset is as good')
     table.loc[2, ['p_holm', 'gain_ci95']] = .01, .05
