@@ -20,8 +20,8 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'Model
            'Copy', 'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'EncoderPrecision',
            'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly', 'show_version', 'top', 'many',
            'fraction', 'per_cent', 'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep',
-           'report', 'overview', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in', 'print_names',
-           'say', 'warn_of', 'deliver', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune',
+           'report', 'overview', 'check_apart', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in',
+           'print_names', 'say', 'warn_of', 'deliver', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune',
            'usage_sentence', 'one_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
@@ -234,7 +234,8 @@ def grid(
     asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type)), prune_types=tuple(many(prune_type)), n_clusters=n_clusters, eps=eps,
                  epochs=epochs, regimes=tuple(many(regime)), seeds=seeds, holdout=holdout, weights=weights, size=size, test_share=test_share, grid=grid_name, precision=precision)
     config = reports.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
-    folder = out or Path(default_out.format(Path(dataset).stem))
+    folder = out or default_folder(dataset.removesuffix('.npz'), default_out)
+    check_apart(folder, dataset)
     reports.check_report(config, folder, stages, ('data',) if model else ('data', 'model'))
     if model is None: config = reports.Config(**asked, model=model_for(None, load_data(dataset, size, test_share)))
     page = reports.make_report(config, folder, stages, say=lambda text: typer.echo(text, err=True), resume=resume, minutes=minutes)
@@ -293,6 +294,22 @@ def overview(
     typer.echo(make_overview(folder, f'semdedup overview {shlex.quote(str(folder))}'))
 
 # %% ../nbs/09_cli.ipynb #57209d5f
+def default_folder(
+    source: str, # the images
+    pattern: str, # a path with {} for their name
+) -> Path:
+    "Where results go if nothing is said: into the current folder, or, if that is among the images, beside them."
+    folder = Path(source).resolve() if Path(source).is_dir() else None # of '.', '..' and 'a/' too
+    name = (folder.name if folder else Path(source.rstrip('/\\')).name.replace(':', '-')) or 'images'
+    return (folder.parent if folder and Path().resolve().is_relative_to(folder) else Path())/pattern.format(name)
+
+def check_apart(
+    out: Path, # where results are to go
+    *sources: str, # images
+) -> None:
+    "Raise `UserError` for a folder that lies among images."
+    if among := next((s for s in sources if s and Path(s).is_dir() and out.resolve().is_relative_to(Path(s).resolve())), None): raise UserError(f'{out} lies in {among}, and its files would be taken for images the next time. Choose another --out.')
+
 def results_folder(
     out: Path | None, # what the user asked for
     source: str, # the images
@@ -300,10 +317,8 @@ def results_folder(
     also: str = '', # further images, among which results must not lie either
 ) -> Path: # not made yet
     "Where results go; raises `UserError` for a folder that holds something else, or lies among the images."
-    folder = Path(source).resolve() if Path(source).is_dir() else None # of '.', '..' and 'a/' too
-    name = (folder.name if folder else Path(source.rstrip('/\\')).name.replace(':', '-')) or 'images'
-    out = out or (folder.parent if folder and Path().resolve().is_relative_to(folder) else Path())/(f'{name}-{ {"dedup": "deduped", "leaks": "leaks", "prune": "pruned"}[made_by]}')
-    if among := next((s for s in (source, also) if s and Path(s).is_dir() and out.resolve().is_relative_to(Path(s).resolve())), None): raise UserError(f'{out} lies in {among}, and its files would be taken for images the next time. Choose another --out.')
+    out = out or default_folder(source, '{}-' + {'dedup': 'deduped', 'leaks': 'leaks', 'prune': 'pruned'}[made_by])
+    check_apart(out, source, also)
     if out.exists() and not out.is_dir(): raise UserError(f'Cannot write {out}: a file of that name is in the way: choose another folder.')
     above = next(p for p in (out, *out.resolve().parents) if p.exists())
     if not os.access(above, os.W_OK): raise UserError(f'{out} cannot be written: {above} is not yours to write to. Choose another --out.')

@@ -304,15 +304,16 @@ def draw_aside(
     seed: int, # of the draw
     classes: list[str], # a name a class: errors say it
     alone: np.ndarray | None = None, # (n,) bool, who may be drawn; all if not given
+    what: str = 'holdout', # what errors call the share
 ) -> np.ndarray: # (n,) bool
-    "Draw the same share of each class."
-    check_range('holdout', share, 0, .9)
+    "Draw the same share of each class, at least one image of it and never all."
+    check_range(what, share, 0, .9)
     aside, rng = np.zeros(len(labels), bool), np.random.default_rng(seed)
     for c in np.unique(labels):
         rows = np.flatnonzero(labels == c)
         least = int(share > 0 and len(rows) > 1) # a class of a few images is heard too
-        wanted, single = max(least, round(share * len(rows))), rows if alone is None else rows[alone[rows]]
-        if wanted > len(single): raise UserError(f'holdout {share:g} wants {wanted} images of class {classes[c]}, which has only {len(single)} without a copy. Give a smaller one.')
+        wanted, single = min(max(least, round(share * len(rows))), len(rows) - 1), rows if alone is None else rows[alone[rows]]
+        if wanted > len(single): raise UserError(f'{what} {share:g} wants {wanted} images of class {classes[c]}, which has only {len(single)} without a copy. Give a smaller one.')
         aside[rng.choice(single, wanted, replace=False)] = True
     return aside
 
@@ -322,6 +323,7 @@ def holdout(
     seed: int = 0, # which ones
 ) -> tuple[Images, np.ndarray]: # the data set with `.val`, and the rows of the former training split that stay in `.train`
     "Set a class-balanced validation split aside from the training images: of those that share their `index`, the planted copies, none."
+    if images.val is not None and share: raise UserError(f'{images.name} has a validation split already, and another one would take its place. Use that one, or give holdout 0.')
     _, original, times = np.unique(images.train.index, return_inverse=True, return_counts=True)
     aside = draw_aside(images.train.labels, share, seed, images.classes, times[original] == 1)
     stay = np.flatnonzero(~aside)

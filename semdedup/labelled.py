@@ -14,7 +14,8 @@ from .datasets import DATASETS, Images, draw_aside, from_arrays, load_images, re
 from .photos import TEST, TRAIN, VAL, Photos, Unreadable, decode, open_photos
 
 # %% auto #0
-__all__ = ['split_of_folders', 'draw_test', 'decode_rows', 'decode_all', 'from_photos', 'is_photos', 'load_data']
+__all__ = ['SQUARES', 'split_of_folders', 'draw_test', 'read_rows', 'decode_rows', 'decode_all', 'name_of', 'from_photos',
+           'is_photos', 'load_data']
 
 # %% ../nbs/00c_labelled.ipynb #e7533763
 def split_of_folders(
@@ -36,19 +37,28 @@ def draw_test(
 ) -> tuple[np.ndarray, np.ndarray]: # positions of the training images, and of the test images
     "Draw the same share of each class for testing."
     if len(np.unique(labels)) < 2: raise UserError(f'{source}: all images that can be used are of class {classes[labels[0]]!r}; accuracy needs at least two classes.')
-    aside = draw_aside(labels, test_share, seed, classes)
+    aside = draw_aside(labels, test_share, seed, classes, what='test_share')
     return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 # %% ../nbs/00c_labelled.ipynb #a0249cef
-def decode_rows(
-    rows: slice, # which ones
+def read_rows(
     photos: Photos, # the images
+    rows: slice, # which ones
+) -> list[Any]: # what `decode` takes, or None for what cannot be read
+    "Fetch some images, not decoded."
+    def read(i: int) -> Any:
+        try: return photos.read(i)
+        except Unreadable: return None
+    return [read(i) for i in range(rows.start, rows.stop)]
+
+def decode_rows(
+    encoded: list[Any], # from `read_rows`
     size: int, # pixels a side
 ) -> tuple[np.ndarray, np.ndarray]: # (b, 3, size, size) uint8, (b,) bool: could it be read?
     "Decode some images; what cannot be read is black."
-    out, ok = np.zeros((rows.stop - rows.start, 3, size, size), np.uint8), np.ones(rows.stop - rows.start, bool)
-    for k, i in enumerate(range(rows.start, rows.stop)):
-        try: out[k] = decode(photos.read(i), size)
+    out, ok = np.zeros((len(encoded), 3, size, size), np.uint8), np.array([e is not None for e in encoded], bool)
+    for k in np.flatnonzero(ok):
+        try: out[k] = decode(encoded[k], size)
         except Unreadable: ok[k] = False
     return out, ok
 
@@ -61,10 +71,17 @@ def decode_all(
     out, ok = np.empty((len(photos), 3, size, size), np.uint8), np.empty(len(photos), bool)
     with Workers() as w, progress(desc='decoding', total=len(photos), unit=' images') as bar:
         parts = blocks(len(photos), 64)
-        for s, (a, b) in zip(parts, w.map(decode_rows, parts, photos, size)): out[s], ok[s] = a, b; bar.update(len(b))
+        encoded = (read_rows(photos, s) for s in parts) # asked for by this thread
+        for s, (a, b) in zip(parts, w.map(decode_rows, encoded, size)): out[s], ok[s] = a, b; bar.update(len(b))
     return out, ok
 
 # %% ../nbs/00c_labelled.ipynb #ede0b3f2
+def name_of(
+    photos: Photos, # any
+) -> str:
+    "What a data set made of these is called: the last part of where they lie."
+    return Path(photos.source).resolve().name or 'photos'
+
 def from_photos(
     photos: Photos, # what `open_photos` returned, with labels
     size: int = 32, # pixels a side
@@ -82,7 +99,7 @@ def from_photos(
     left_out = ', '.join(f'{int(n):,} {why}' for n, why in (((~ok).sum(), 'cannot be read'), ((ok & ~named).sum(), 'without label'), (((ok & named) & ~use).sum(), 'in other folders')) if n)
     how = f'test: {test_share:.0%} of each class, drawn with seed {seed}' if split is None else 'train and test as the folders say'
     source = f'{photos.source}, squeezed to {size} × {size} pixels; {how}{f"; left out: {left_out}" if left_out else ""}'
-    rows, y, name = np.flatnonzero(use), np.asarray(photos.labels), Path(photos.source).name or 'photos'
+    rows, y, name = np.flatnonzero(use), np.asarray(photos.labels), name_of(photos)
     if split is not None: train, test = rows[split[rows] == 'train'], rows[split[rows] == 'test']
     else: train, test = (rows[part] for part in draw_test(y[rows], photos.classes, test_share, seed, photos.source))
     if not len(train) or not len(test): raise UserError(f'{photos.source} has {len(train)} images for training and {len(test)} for testing that can be read; both need some.')
@@ -96,6 +113,8 @@ def is_photos(
     return not isinstance(dataset, Images) and dataset not in DATASETS and not str(dataset).endswith('.npz') and (os.path.exists(dataset) or ':' in str(dataset))
 
 # %% ../nbs/00c_labelled.ipynb #c7e544a5
+SQUARES = 2 # of the kept files: another number when another version would make others
+
 def load_data(
     dataset: str | Path | Images, # a name that `load_images` knows, an .npz with a split, or a path that `open_photos` takes
     size: int = 32, # pixels a side, for photographs
@@ -105,9 +124,9 @@ def load_data(
     if not is_photos(dataset): return load_images(dataset)
     photos = open_photos(dataset)
     if photos.labels is None: return from_photos(photos, size, test_share)                 # raises
-    path = cache_dir()/'squares'/f'{Path(photos.source).name}-{digest(photos.digest, photos.labels, photos.classes, size, test_share)}.npz'
+    path = cache_dir()/'squares'/f'{name_of(photos)}-{digest(SQUARES, photos.digest, photos.labels, photos.classes, size, test_share)}.npz'
     if path.exists():
-        try: return replace(read_npz(path, Path(photos.source).name), source=str(np.load(path)['source']))
+        try: return replace(read_npz(path, name_of(photos)), source=str(np.load(path)['source']))
         except (UserError, KeyError, OSError, ValueError): pass # damaged: made again
     images = from_photos(photos, size, test_share)
     with atomic_write(path) as tmp, open(tmp, 'wb') as f:

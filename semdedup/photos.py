@@ -4,7 +4,7 @@
 
 # %% ../nbs/00a_photos.ipynb #34d24d52
 from __future__ import annotations
-import functools, io, os, re, stat, tarfile, warnings
+import functools, io, os, re, stat, tarfile, threading, warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -591,7 +591,7 @@ class Cells:
     stamps: list[tuple[int, int, int]] # of each file: size and times
     groups: np.ndarray # (g, 3) int64: of each row group its first row in the whole, its file, its number there
     column: str # the column with the images
-    def __getstate__(self) -> dict[str, Any]: return {k: v for k, v in self.__dict__.items() if k != 'at'}
+    def __getstate__(self) -> dict[str, Any]: return {k: v for k, v in self.__dict__.items() if k != 'here'}
     def path(self, i: int) -> None: return None
     def mark(self, i: int) -> list[Any]:
         first, which, number = self.groups[np.searchsorted(self.groups[:, 0], i, 'right') - 1].tolist()
@@ -605,11 +605,12 @@ class Cells:
     def cell(self, g: int, row: int) -> Any:
         "One cell of a row group."
         import pyarrow.parquet as pq
-        at = self.__dict__.get('at')
+        here = self.__dict__.setdefault('here', threading.local()) # where each thread is in the table
+        at = getattr(here, 'at', None)
         if at is None or at[0] != (os.getpid(), g) or row < at[1]:
             _, which, number = self.groups[g].tolist()
             file = pq.ParquetFile(self.files[which], buffer_size=2**20, pre_buffer=False)
-            at = self.at = [(os.getpid(), g), 0, [], file.iter_batches(64, row_groups=[number], columns=[self.column], use_threads=False)]
+            at = here.at = [(os.getpid(), g), 0, [], file.iter_batches(64, row_groups=[number], columns=[self.column], use_threads=False)]
         while row >= at[1] + len(at[2]): at[1], at[2] = at[1] + len(at[2]), next(at[3]).column(0)
         return at[2][row - at[1]].as_py()
 
@@ -642,14 +643,14 @@ def from_parquet(
             column = image_column(f.schema_arrow, column, path)
             label = label_column or next((c for c in LABELS if c in f.schema_arrow.names), None)
             check_column(path, label, f.schema_arrow.names)
-            if label: values += f.read([label]).column(0).to_pylist()
+            values += f.read([label]).column(0).to_pylist() if label else [None] * f.metadata.num_rows
             names, sizes = names or class_names(f.schema_arrow, label), [f.metadata.row_group(g).num_rows for g in range(f.metadata.num_row_groups)]
         before, rows = f'{printable(Path(path).stem)}/' if len(paths) > 1 else '', f.metadata.num_rows
-        if sum(sizes) != rows or (label and len(values) != len(ids) + rows): raise UserError(f'{path} says that it has {rows} rows, and holds {sum(sizes)}: it is damaged. Write it again, or leave it out.')
+        if sum(sizes) != rows or len(values) != len(ids) + rows: raise UserError(f'{path} says that it has {rows} rows, and holds {sum(sizes)}: it is damaged. Write it again, or leave it out.')
         ids += [f'{before}{r:06d}' for r in range(rows)]
         for g, size in enumerate(sizes): groups.append((at, which, g)); at += size
     reader = Cells(paths, [stamp(os.stat(f)) for f in paths], np.array(groups, np.int64).reshape(-1, 3), column)
-    labels, classes = number_labels(values, names) if len(values) == len(ids) > 0 else (None, [])
+    labels, classes = number_labels(values, names) if any(v is not None for v in values) else (None, [])
     return Photos(paths[0] if len(paths) == 1 else f'{len(paths)} Parquet files in {os.path.dirname(paths[0])}', ids, reader, labels, classes)
 
 def class_names(
@@ -854,7 +855,7 @@ def open_photos(
     if isinstance(labels, str) and labels == 'none': return replace(photos, labels=None, classes=[])
     if own is None: return photos
     if len(own) != len(photos): raise UserError(f'{len(own)} labels for {len(photos)} images; expected one an image.')
-    y, classes = number_labels(own, photos.classes or None)
+    y, classes = number_labels(own, None if isinstance(photos.reader, Files) else photos.classes or None) # names of folders are of other labels
     return replace(photos, labels=y, classes=classes)
 
 # %% ../nbs/00a_photos.ipynb #127cf560

@@ -6,6 +6,7 @@
 from __future__ import annotations
 import base64, html, io, json, logging, math, os, platform, re, sys, time, warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -32,8 +33,8 @@ __all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLU
            'removable', 'best_at', 'beats', 'recommended', 'command_for', 'recommend', 'experiments_folder',
            'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape',
            'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page',
-           'command_of', 'verb_of', 'facts_of', 'check_report', 'make_report', 'line_of', 'report_folders',
-           'compare_reports', 'verdicts', 'make_overview']
+           'command_of', 'verb_of', 'facts_of', 'check_report', 'make_report', 'set_aside', 'run_stage', 'line_of',
+           'report_folders', 'compare_reports', 'verdicts', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -139,10 +140,23 @@ def claim_folder(
 # %% ../nbs/08_reports.ipynb #7e62edc8
 class State:
     "What has been done in a folder: `.state/NAME` holds a digest of what it was done with."
-    def __init__(self, out: Path): self.folder = make_folder(out/'.state')
+    def __init__(self, out: Path): self.out, self.folder = out, make_folder(out/'.state')
     def done(self, name: str, key: str) -> bool: return (self.folder/name).exists() and (self.folder/name).read_text() == key
     def finish(self, name: str, key: str) -> None:
         with atomic_write(self.folder/name) as tmp: tmp.write_text(key)
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        "Keep other processes out of the folder: each would write the whole table of results."
+        from filelock import FileLock, Timeout # torch needs it, too
+        lock = FileLock(self.folder/'lock')
+        try: lock.acquire(timeout=0)
+        except Timeout: raise UserError(f'Another process is making the report in {self.out}. Wait until it has ended, or choose another --out.') from None
+        try: yield
+        finally: lock.release()
+    def clean(self) -> None:
+        "Remove what a killed run had half-written."
+        for folder in (self.out, self.out/'figures', self.folder):
+            for old in folder.glob('.*.tmp'): old.unlink()
 
 # %% ../nbs/08_reports.ipynb #071786fc
 @dataclass(frozen=True)
@@ -828,31 +842,51 @@ def make_report(
     if config.n_clusters > n: raise UserError(f'n_clusters is {config.n_clusters}, but there are only {n} training images. Ask for at most {n} clusters.')
     for regime in config.regimes: check_training(images, config.recipe, regime)
     out = claim_folder(out, {**wanted, 'data': images.digest}, grows=True)
-    for old in out.rglob('.*.tmp'): old.unlink() # what a killed run had half-written
     fresh = not (out/'.state').exists()
     state = State(out)
-    if fresh and not resume: # results that came with a clone are made anew
-        for old in ('results.parquet', 'curves.parquet'):
-            if (out/old).exists():
-                os.replace(out/old, state.folder/old)
-                say(f'{out/old} was made elsewhere, and is made anew; the old one is kept as {state.folder/old} (--resume would have gone on with it)')
-    for encoder in config.encoders: # in this process, where their progress is seen best
-        if takes_weights(encoder): say(f'embedding {images.name} with {encoder}'); embed(images, encoder, weights=config.weights)
-    same = True # is all of it as it was?
-    for stage in stages:
-        source, everything = experiment(STAGES[stage]), {**asdict(config), 'out': str(out), 'minutes': minutes, 'command': command_of(verb, config, out)}
-        parameters = {k: everything[k] for k in parameters_of(source) if k in everything}
-        key = digest(parameters, source.read_text(), versions())
-        there = all((out/o).exists() for o in OUTPUTS[stage])
-        if state.done(stage, key) and there and (stage != 'report' or same): say(f'{stage}: done before'); continue
-        same = False
-        say({'E1': 'E1: similarities inside clusters', 'E2': 'E2: accuracy of what is kept', 'report': 'writing the page'}[stage])
-        run_notebook(STAGES[stage], out, parameters)
-        if stage == 'report': write_page(out/f'{STAGES[stage]}.ipynb', out/'index.html', f'semdedup: {images.name}')
-        missing = int((out/'missing.json').read_text()) if stage == 'E2' else 0
-        if missing: say(f'E2: the time is up, {missing:,} trainings are missing; the same command goes on with them')
-        else: state.finish(stage, key)
+    with state.alone():
+        state.clean()
+        if fresh and not resume: set_aside(state, say)
+        for encoder in config.encoders: # in this process, where their progress is seen best
+            if takes_weights(encoder): say(f'embedding {images.name} with {encoder}'); embed(images, encoder, weights=config.weights)
+        same = True # is all of it as it was?
+        for stage in stages:
+            parameters = {**asdict(config), 'out': str(out), 'minutes': minutes, 'command': command_of(verb, config, out)}
+            same = run_stage(stage, parameters, state, say, f'semdedup: {images.name}', again=stage == 'report' and not same) and same
     return out/'index.html'
+
+def set_aside(
+    state: State, # of a folder
+    say: Callable[[str], None], # told what is being done
+) -> None:
+    "Results that came with a clone are made anew."
+    for old in (state.out/'results.parquet', state.out/'curves.parquet'):
+        if old.exists():
+            os.replace(old, state.folder/old.name)
+            say(f'{old} was made elsewhere, and is made anew; the old one is kept as {state.folder/old.name} (--resume would have gone on with it)')
+
+def run_stage(
+    stage: str, # of `STAGES`
+    parameters: dict[str, Any], # what its notebook may ask for, and more
+    state: State, # of the folder
+    say: Callable[[str], None], # told what is being done
+    title: str, # of the page
+    again: bool, # though it was done before
+) -> bool: # was it done before, and not done again?
+    "Run the notebook of a stage, if it has not been run with the same parameters."
+    source, out = experiment(STAGES[stage]), state.out
+    parameters = {k: parameters[k] for k in parameters_of(source) if k in parameters}
+    key = digest(parameters, source.read_text(encoding='utf-8'), versions())
+    if state.done(stage, key) and all((out/o).exists() for o in OUTPUTS[stage]) and not again:
+        say(f'{stage}: done before')
+        return True
+    say({'E1': 'E1: similarities inside clusters', 'E2': 'E2: accuracy of what is kept', 'report': 'writing the page'}[stage])
+    run_notebook(STAGES[stage], out, parameters)
+    if stage == 'report': write_page(out/f'{STAGES[stage]}.ipynb', out/'index.html', title)
+    missing = int((out/'missing.json').read_text()) if stage == 'E2' else 0
+    if missing: say(f'E2: the time is up, {missing:,} trainings are missing; the same command goes on with them')
+    else: state.finish(stage, key)
+    return False
 
 # %% ../nbs/08_reports.ipynb #b63f1b40
 LINES = {'ours': 'ours, without labels', 'ours-labels': 'ours, with labels', 'deduplication': 'deduplication', 'original': "the original's best"} # of an overview
