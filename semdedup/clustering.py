@@ -420,17 +420,19 @@ def kmeans(
     tol: float = 1e-4, # stop when all centroids together have moved by no more than this, squared
     init: str = 'k-means++', # how the first centroids are drawn: k-means++ or random
     device: str | None = 'cpu', # cpu, cuda or mps; None for the best there is
-    progressive: bool | None = None, # from small samples to all data; by default where n · n_clusters is above 20 million
+    progressive: bool | None = None, # from small samples to all data; by default where n · n_clusters is above 20 million, unless init or tol are given
     client: Any = None, # a dask.distributed.Client, whose workers make the passes over all data (progressive only)
 ) -> Clusters:
     "Cluster embeddings with k-means. The same data and seed give the same clusters, on any number of threads."
     v = open_vectors(x).check().require_valid(zero=spherical)
     n_clusters = check_n_clusters(n_clusters, len(v))
     km = KMeans(n_clusters, check_range('max_iter', max_iter, 1, whole=True), check_range('tol', tol, 0), spherical, init, check_seed(seed))
-    if progressive is None: progressive = spherical and len(v) * n_clusters > 20_000_000
+    usual = (tol, init) == (1e-4, 'k-means++')
+    if progressive is None: progressive = spherical and usual and len(v) * n_clusters > 20_000_000
     config = dict(method='kmeans', n_clusters=n_clusters, seed=int(seed), spherical=spherical, max_iter=max_iter, tol=tol, init=init, data=v.data)
     if progressive:
         if not spherical: raise UserError('progressive=True needs spherical=True. Set it, or leave progressive out.')
+        if not usual: raise UserError('progressive=True begins with samples and stops by itself: it takes no init and no tol. Leave them out, or set progressive=False.')
         rows = Rows(v, device=best_device(device))
         with workers_on(client, 1 if rows.device.type != 'cpu' else None) as w: c = km.fit_progressively(rows, w).cpu().numpy()
         near, similarity = nearest_clusters(v, c, client=client)

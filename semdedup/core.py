@@ -4,7 +4,7 @@
 
 # %% ../nbs/00_core.ipynb #555b1d91
 from __future__ import annotations
-import difflib, errno, functools, hashlib, itertools, json, os, re, sys, tempfile
+import difflib, errno, functools, hashlib, itertools, json, os, re, sys, tempfile, threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['MENDABLE', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'bad_rows', 'some_rows',
-           'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder', 'current_umask',
-           'atomic_write', 'cache_dir', 'data_root', 'natural', 'progress', 'blocks', 'cpu_count', 'free_cpus',
-           'thread_pools', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'parse_bytes']
+__all__ = ['MENDABLE', 'ONE_THREAD', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'bad_rows',
+           'some_rows', 'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder',
+           'current_umask', 'atomic_write', 'cache_dir', 'data_root', 'natural', 'progress', 'blocks', 'cpu_count',
+           'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -76,7 +76,8 @@ def bad_rows(
     "Rows of `x` with a value that is not finite."
     if x.dtype.kind != 'f' or x.size == 0: return np.empty(0, np.int64)
     with np.errstate(invalid='ignore', over='ignore'): sums = x.reshape(len(x), -1).sum(1, dtype=np.promote_types(x.dtype, np.float32))
-    return np.flatnonzero(~np.isfinite(sums))
+    bad = np.flatnonzero(~np.isfinite(sums))
+    return bad[~np.isfinite(x[bad]).all(tuple(range(1, x.ndim)))] # finite numbers may have a sum that is not
 
 # %% ../nbs/00_core.ipynb #c1e34887
 def some_rows(
@@ -229,19 +230,34 @@ def cpu_count() -> int: # at least 1
     if wanted: return check_range('SEMDEDUP_THREADS', int(wanted) if wanted.isdecimal() else wanted, 1, whole=True)
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-@functools.cache
-def free_cpus() -> int: # at least 1
-    "CPUs that nobody else keeps busy, measured once over a tenth of a second: for code that must use OpenMP threads."
-    import psutil
-    busy = sum(psutil.cpu_percent(interval=.1, percpu=True)) / 100
-    return max(1, min(cpu_count(), round((os.cpu_count() or 1) - busy)))
-
 # %% ../nbs/00_core.ipynb #13328a51
 @functools.cache
 def thread_pools() -> Any: # threadpoolctl.ThreadpoolController
     "The thread pools of BLAS libraries. Looked up once: the search runs Python inside a C callback, where a Ctrl-C would be lost."
     from threadpoolctl import ThreadpoolController
     return ThreadpoolController()
+
+class OneThread:
+    "Holds BLAS and torch to one thread for as long as anybody is inside: several may be, and the last to leave restores what the first one found."
+    def __init__(self): self.lock, self.inside = threading.Lock(), 0
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.torch = sys.modules.get('torch')
+                self.torch_threads = self.torch.get_num_threads() if self.torch else None
+                self.limits = thread_pools().limit(limits=1)
+            self.inside += 1
+        self.hold()
+    def hold(self) -> None:
+        "For the calling thread: torch keeps a number for each."
+        if self.torch: self.torch.set_num_threads(1)
+    def __exit__(self, *exc: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.torch: self.torch.set_num_threads(self.torch_threads)
+            if self.inside == 0: self.limits.restore_original_limits()
+
+ONE_THREAD = OneThread()
 
 class Workers:
     "A pool in which each call runs on one thread, with BLAS and torch kept from adding more. Use as a context manager."
@@ -250,16 +266,12 @@ class Workers:
     ):
         self.n_workers = n_workers or cpu_count()
     def __enter__(self) -> Workers:
-        self.torch = sys.modules.get('torch')
-        self.torch_threads = self.torch.get_num_threads() if self.torch else None
-        self.limits = thread_pools().limit(limits=1)
-        if self.torch: self.torch.set_num_threads(1)
-        self.pool = ThreadPoolExecutor(self.n_workers)
+        ONE_THREAD.__enter__()
+        self.pool = ThreadPoolExecutor(self.n_workers, initializer=ONE_THREAD.hold)
         return self
     def __exit__(self, *exc: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
-        self.limits.restore_original_limits()
-        if self.torch: self.torch.set_num_threads(self.torch_threads)
+        try: self.pool.shutdown(cancel_futures=True)
+        finally: ONE_THREAD.__exit__() # whatever a second Ctrl-C does
     def map(self,
         fn: Callable[..., Any], # called with one block; must not depend on other calls
         blocks: Iterable[Any], # a block each
@@ -280,12 +292,8 @@ def alone(
     *shared: Any, # and with these
 ) -> list[Any]: # what it returns
     "Call `fn` in a process of somebody else's, with BLAS and torch kept to this one thread."
-    import torch
-    before = torch.get_num_threads()
-    with thread_pools().limit(limits=1):
-        torch.set_num_threads(1)
-        try: return [fn(block, *shared) for block in blocks]
-        finally: torch.set_num_threads(before)
+    import torch  # noqa: F401: what has not been imported yet cannot be held
+    with ONE_THREAD: return [fn(block, *shared) for block in blocks]
 
 class DaskWorkers(Workers):
     "The same on the machines of a Dask cluster, which does the scheduling, and repeats what a worker that died had not delivered."

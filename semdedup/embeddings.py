@@ -41,9 +41,8 @@ class Encoder(Protocol):
 # %% ../nbs/01_embeddings.ipynb #352ceee2
 class Pixels:
     "R1: the pixels themselves, `(b, c·h·w)` float32 from 0 to 1."
-    name = 'pixels'
+    name, size, batch_size = 'pixels', 32, 2048
     config = {'encoder': 'pixels'}
-    batch_size = 2048
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return np.divide(images.reshape(len(images), -1), np.float32(255), dtype=np.float32)
 
@@ -459,7 +458,12 @@ def unit_rows(
     in_place: bool = False, # overwrite `x`: for arrays that nobody else holds
 ) -> np.ndarray: # (n, d) float32, each row of length 1
     "Scale each row to length one; raises `UserError` for rows that are not finite, or all zero and so without direction."
-    lengths = np.sqrt(np.einsum('ij,ij->i', check_finite(x, what), x))
+    with np.errstate(over='ignore'): lengths = np.sqrt(np.einsum('ij,ij->i', check_finite(x, what), x))
+    if len(odd := np.flatnonzero(~((lengths > 1e-18) & (lengths < 1e18)))): # squares leave the range of float32 before the numbers do
+        if not in_place: x, in_place = x.copy(), True
+        largest = np.abs(x[odd]).max(1, initial=0)
+        x[odd] /= np.where(largest > 0, largest, 1)[:, None]
+        lengths[odd] = np.sqrt(np.einsum('ij,ij->i', x[odd], x[odd]))
     zero = np.flatnonzero(lengths == 0)
     if len(zero):
         raise UserError(f'{what}: {len(zero)} of {len(x)} rows are all zero ({some_rows(zero)}), and have no direction to compare. '

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from .clustering import Clusters, kmeans
 from .comparison import Checkpoint, Plan
-from .copies import OFFSET, SIDE, WEIGHTS, find_candidates, verify, view_rows
+from .copies import Copies, OFFSET, SIDE, WEIGHTS, find_candidates, verify, view_rows
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_name, check_range, check_seed, digest, make_folder, mendable, progress
 from .embeddings import best_device, get_encoder, name_of
 from .pairwise import SLACK, first_best, nearest_rows
-from .photos import Photos, header, open_photos
+from .photos import Photos, from_pixels, header, open_photos
 from .pruning import COLUMNS, KEEP_ORDERS, PRUNE_TYPES, RULES, Evidence, Selection, cluster_for, compare, keep_order, priorities, prune, select, size_left, target_size, with_best_of_twins, with_invalid, write_manifest
 from .ranking import RANK_TYPES, rank
 from .scanning import Scanned, same_pixels, scan, typical_side
@@ -388,7 +388,7 @@ def has_views(
     scanned: Scanned, # some images
 ) -> bool:
     "Are the rows of an embedding those of `copies`, which `view_rows` makes of other views of a picture, too?"
-    return scanned.config['encoder']['encoder'] == 'copies'
+    return scanned.config['encoder'] == Copies.config
 
 @dataclass
 class Search:
@@ -747,7 +747,7 @@ def content_of(
     data = photos.read(i)
     if not isinstance(data, bytes):
         out = io.BytesIO()
-        Image.fromarray(data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data).save(out, 'PNG')
+        (Image.fromarray(data) if data.dtype == np.uint8 and data.ndim == 3 and data.shape[2] == 4 else from_pixels(data)).save(out, 'PNG') # what is transparent stays so
         data = out.getvalue()
     kind = header(data).format.replace('MPO', 'JPEG')
     if Image.registered_extensions().get(PurePosixPath(name).suffix.lower()) == kind: return data, name

@@ -5,6 +5,7 @@
 # %% ../nbs/07_plots.ipynb #a4d91dfe
 from __future__ import annotations
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 import matplotlib
@@ -49,7 +50,7 @@ def plot_bands(
     "Pairwise cosine similarity per cluster, before and after pruning, one panel a representation space."
     spaces = list(dict.fromkeys(table.space))
     fig, axes = new_figure(9, 1 + .22 * table.cluster.nunique(), cols=len(spaces), sharey=False)
-    for ax, space, colour in zip(axes[0], spaces, SPACES):
+    for ax, space, colour in zip(axes[0], spaces, cycle(SPACES)):
         t = table[table.space == space]
         order = t[t.stage == 'before'].sort_values('q50', ascending=False).cluster.tolist()
         for stage, shift, c in ('before', -.15, colour), ('after', .18, '#9ca3af'):
@@ -69,7 +70,7 @@ def plot_centroid_similarity(
 ) -> Figure:
     "How similar images are to the centroid of their cluster, one line a representation space."
     fig, axes = new_figure(7, 2.6); ax = axes[0, 0]
-    for (space, t), c in zip(table.groupby('space', sort=False), SPACES):
+    for (space, t), c in zip(table.groupby('space', sort=False), cycle(SPACES)):
         ax.fill_between(t.similarity + t.width / 2, 100 * t.share, color=c, alpha=.15); ax.plot(t.similarity + t.width / 2, 100 * t.share, color=c, label=space)
     ax.set(xlabel='cosine similarity to the centroid of the cluster', ylabel='images (%)', ylim=(0, None)); ax.legend(frameon=False)
     return fig
@@ -162,7 +163,7 @@ def plot_sweep(
     "Points gained over chance against the number of clusters, one line a ratio."
     fig, axes = new_figure(6, 3); ax = axes[0, 0]
     ax.axhline(0, color='#6b7280', lw=1)
-    for (ratio, t), c in zip(table.sort_values('n_clusters').groupby('ratio'), SPACES): ax.errorbar(t.n_clusters, t.gain, t.gain_ci95, color=c, marker='o', ms=3.5, capsize=2, label=f'{100 * ratio:g} % kept')
+    for (ratio, t), c in zip(table.sort_values('n_clusters').groupby('ratio'), cycle(SPACES)): ax.errorbar(t.n_clusters, t.gain, t.gain_ci95, color=c, marker='o', ms=3.5, capsize=2, label=f'{100 * ratio:g} % kept')
     ks = sorted(set(table.n_clusters))
     ax.set(xscale='log', xlabel='clusters', ylabel='points against random'); ax.set_xticks(ks, ks); ax.minorticks_off(); ax.legend(frameon=False)
     return fig

@@ -505,7 +505,7 @@ def encoder_for(
     from semdedup.embeddings import get_encoder
     chooses = isinstance(encoder, nn.Module) or (isinstance(encoder, str) and encoder != 'pixels') # others take what they are given
     enc = get_encoder(encoder, typical_side(photos) if chooses else 0, size=size if chooses else None, **kwargs)
-    return enc, check_range('size', size or getattr(enc, 'size', None) or (32 if encoder == 'pixels' else 224), 1, 4096, whole=True)
+    return enc, check_range('size', size or getattr(enc, 'size', None) or 224, 1, 4096, whole=True)
 
 # %% ../nbs/01b_scanning.ipynb #f31fb9c0
 def store_for(

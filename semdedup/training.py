@@ -6,7 +6,7 @@
 from __future__ import annotations
 import math, threading, time, warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
-from .core import UserError, Workers, blocks, check_name, check_range, digest, free_cpus, progress
+from .core import UserError, Workers, blocks, check_name, check_range, digest, progress
 from .datasets import Images, Split
 from .embeddings import PRECISIONS, best_device, check_precision
 from .pruning import Selection
@@ -22,8 +22,8 @@ from .pruning import Selection
 # %% auto #0
 __all__ = ['MODELS', 'REGIMES', 'TIED', 'Model', 'layer', 'MLP', 'conv_features', 'CNN', 'Batches', 'scale_of', 'Recipe',
            'threads', 'accuracy', 'errors', 'mlp_gradients', 'gradients', 'train_stack', 'Run', 'check_training',
-           'Stopped', 'stacks', 'same_runs', 'shared_out', 'one_thread_each', 'on_device', 'train', 'interval',
-           'difference', 'paired_p', 'holm', 'Scores', 'kept_rows', 'with_chance', 'beside_chance', 'evaluate']
+           'Stopped', 'stacks', 'same_runs', 'shared_out', 'on_device', 'train', 'interval', 'difference', 'paired_p',
+           'holm', 'Scores', 'kept_rows', 'with_chance', 'beside_chance', 'evaluate']
 
 # %% ../nbs/06_training.ipynb #fddd4610
 class Model(Protocol):
@@ -283,17 +283,6 @@ def shared_out(
     if len(curve): curve = pd.concat([curve[curve.replica == r].assign(replica=i) for i, r in enumerate(of)])
     return runs, result.iloc[of].set_index(runs), curve
 
-# %% ../nbs/06_training.ipynb #e577d152
-@contextmanager
-def one_thread_each(
-    wanted: bool, # or all threads that are free, one stack after the other
-) -> Iterator[Callable[..., Any]]:
-    "Yield a `map` over stacks: side by side with one thread each, or one by one with all that are free."
-    if wanted:
-        with Workers() as w: yield w.map
-    else:
-        with threads(free_cpus()): yield map
-
 # %% ../nbs/06_training.ipynb #e4dd6603
 def on_device(
     images: Images, # the whole data set
@@ -342,9 +331,9 @@ def train(
             seconds = (time.perf_counter() - start) / len(part)
             facts = {'n_train': len(runs[part[0]].subset), 'steps': steps[part[0]], **{k: np.asarray(v, float) for k, v in scores.items()}, 'train_seconds': seconds}
             return pd.DataFrame(facts, index=part), curve
-        with one_thread_each(device == 'cpu' and len(parts) > 1) as mapped:
+        with Workers() if device == 'cpu' else nullcontext() as workers:
             try:
-                for part, outcome in zip(parts, mapped(work, parts)):
+                for part, outcome in zip(parts, workers.map(work, parts) if workers else map(work, parts)):
                     if outcome is None: continue
                     everyone, result, curve = shared_out([alike[i] for i in part], *outcome)
                     results.append(result)

@@ -239,6 +239,16 @@ def test_images_without_files_are_written(tmp_path, tiles):
     assert len(files(to)) == 4 and {n.split('/')[0] for n in files(to)} == {'0', '1'} and all(np.asarray(Image.open(to/n)).shape == (200, 200, 3) for n in files(to))
     with pytest.raises(UserError, match='no files to link to'): f.write_folder(tmp_path/'links', 'link')
 
+def test_pixels_of_any_type_are_written_as_they_were_seen(tmp_path):
+    "Floats as the scan read them, what is transparent as it was."
+    torch = pytest.importorskip('torch')
+    x = torch.rand((3, 3, 20, 24), generator=torch.Generator().manual_seed(0))
+    to = dedup([(image, 0) for image in x], eps=0, cache=False).write_folder(tmp_path/'floats')
+    written = [np.asarray(Image.open(f)) for f in sorted(to.rglob('*.png'))]
+    assert [np.abs(w / 255. - image.permute(1, 2, 0).numpy()).max() < .01 for w, image in zip(written, x)] == [True] * 3
+    rgba = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 4), np.uint8)
+    assert all((np.asarray(Image.open(f)) == a).all() for f, a in zip(sorted(dedup(rgba, eps=0, cache=False).write_folder(tmp_path/'rgba').rglob('*.png')), rgba))
+
 @pytest.fixture
 def few(tmp_path, tiles):
     "Five small pictures, all of which stay."
