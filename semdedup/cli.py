@@ -17,12 +17,12 @@ if TYPE_CHECKING: from semdedup.datasets import Images
 __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'ModelName', 'Epochs', 'RankType', 'PruneType',
            'Verify', 'Encoders', 'Ratios', 'RankTypes', 'PruneTypes', 'Regimes', 'Seeds', 'Holdout', 'Eps', 'Out',
            'Grid', 'Precision', 'Minutes', 'Resume', 'RESULTS', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut',
-           'Copy', 'Link', 'Symlink', 'List', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName', 'EncoderPrecision',
-           'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly', 'show_version', 'top', 'many',
-           'fraction', 'per_cent', 'share_or_number', 'model_for', 'default_folder', 'run', 'age', 'grid', 'sweep',
-           'report', 'overview', 'check_apart', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'names_in',
-           'print_names', 'say', 'warn_of', 'deliver', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune',
-           'usage_sentence', 'one_sentence', 'main']
+           'Copy', 'Link', 'Symlink', 'List', 'Gone', 'Null', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName',
+           'EncoderPrecision', 'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly', 'show_version',
+           'top', 'many', 'fraction', 'per_cent', 'share_or_number', 'model_for', 'default_folder', 'run', 'age',
+           'grid', 'sweep', 'report', 'overview', 'folder_for', 'check_apart', 'results_folder', 'begin_results',
+           'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'warn_of', 'deliver', 'check_list', 'list_of',
+           'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -234,7 +234,7 @@ def grid(
     asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type)), prune_types=tuple(many(prune_type)), n_clusters=n_clusters, eps=eps,
                  epochs=epochs, regimes=tuple(many(regime)), seeds=seeds, holdout=holdout, weights=weights, size=size, test_share=test_share, grid=grid_name, precision=precision)
     config = reports.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
-    folder = out or default_folder(dataset.removesuffix('.npz'), default_out)
+    folder = out or folder_for(dataset.removesuffix('.npz'), default_out)
     check_apart(folder, dataset)
     reports.check_report(config, folder, stages, ('data',) if model else ('data', 'model'))
     if model is None: config = reports.Config(**asked, model=model_for(None, load_data(dataset, size, test_share)))
@@ -294,7 +294,7 @@ def overview(
     typer.echo(make_overview(folder, f'semdedup overview {shlex.quote(str(folder))}'))
 
 # %% ../nbs/09_cli.ipynb #57209d5f
-def default_folder(
+def folder_for(
     source: str, # the images
     pattern: str, # a path with {} for their name
 ) -> Path:
@@ -317,7 +317,7 @@ def results_folder(
     also: str = '', # further images, among which results must not lie either
 ) -> Path: # not made yet
     "Where results go; raises `UserError` for a folder that holds something else, or lies among the images."
-    out = out or default_folder(source, '{}-' + {'dedup': 'deduped', 'leaks': 'leaks', 'prune': 'pruned'}[made_by])
+    out = out or folder_for(source, '{}-' + {'dedup': 'deduped', 'leaks': 'leaks', 'prune': 'pruned'}[made_by])
     check_apart(out, source, also)
     if out.exists() and not out.is_dir(): raise UserError(f'Cannot write {out}: a file of that name is in the way: choose another folder.')
     above = next(p for p in (out, *out.resolve().parents) if p.exists())
@@ -339,7 +339,8 @@ def begin_results(
     config: dict[str, Any], # of what comes
 ) -> None:
     "Say whose folder it is, and remove what an earlier run of another configuration left: its tables and page, never images."
-    plain, file = json.loads(json.dumps({'made by': made_by, 'format': 1, **config}, default=str)), out/'config.json'
+    where = {k: str(Path(config[k]).resolve()) for k in ('source', 'train', 'test') if isinstance(config.get(k), str) and os.path.exists(config[k])} # from wherever the next run is started
+    plain, file = json.loads(json.dumps({'made by': made_by, 'format': 1, **config, **where}, default=str)), out/'config.json'
     for half in (h for name in RESULTS for h in out.glob(f'.{name}.*.tmp')): half.unlink() # a killed run was writing it
     if file.exists() and from_json(file.read_bytes()) == plain: return
     for old in RESULTS[1:]: (out/old).unlink(missing_ok=True)
@@ -363,9 +364,12 @@ def names_in(photos: Any, rows: Any) -> list[str]: # paths, where there are file
     "The images as a user would type them; a name that breaks lines is written with escapes."
     return [str(n).replace('\\', '\\\\').replace('\n', '\\n').replace('\r', '\\r') if '\n' in str(n) or '\r' in str(n) else str(n) for n in (photos.path(int(i)) or photos.ids[i] for i in rows)]
 
-def print_names(photos: Any, rows: Any) -> None:
-    "One name a line, in the bytes that the file system has."
-    for name in names_in(photos, rows): typer.echo(name.encode('utf-8', 'surrogateescape') if sys.stdout.isatty() is False else name.encode('utf-8', 'replace'))
+def print_names(photos: Any, rows: Any, null: bool = False) -> None:
+    "One name a line, in the bytes that the file system has; with `null` as they are, and a zero byte behind each, for xargs -0."
+    if null: names, end = [str(photos.path(int(i)) or photos.ids[i]) for i in rows], b'\0'
+    else: names, end = names_in(photos, rows), b'\n'
+    how = 'replace' if sys.stdout.isatty() else 'surrogateescape'
+    for name in names: typer.echo(name.encode('utf-8', how) + end, nl=False)
 
 # %% ../nbs/09_cli.ipynb #4579dd52
 Source = Annotated[str, typer.Argument(metavar='PATH', help='A folder of images (nested, or a folder a class), an archive (.tar, .parquet, .npy, .npz), a Hugging Face data set on disk, or a part such as cifar10:train.', show_default=False)]
@@ -376,6 +380,8 @@ Copy = Annotated[bool, typer.Option('--copy', help='Copy what stays into OUT/ima
 Link = Annotated[bool, typer.Option('--link', help='The same with hard links: they take no space.')]
 Symlink = Annotated[bool, typer.Option('--symlink', help='The same with symbolic links.')]
 List = Annotated[bool, typer.Option('--list', help='Print the paths of what stays, one a line, and nothing else, on standard output.')]
+Gone = Annotated[bool, typer.Option('--gone', help='With --list: print what goes instead of what stays. What cannot be read is in neither list.')]
+Null = Annotated[bool, typer.Option('--null', '-0', help='With --list: a zero byte behind each name instead of a line break, for xargs -0.')]
 Csv = Annotated[bool, typer.Option('--csv', help='Write the manifest as CSV too.')]
 Labels = Annotated[Optional[str], typer.Option('--labels', help='folders: the folders are classes; none: they are not. Guessed if not given.')]
 Column = Annotated[Optional[str], typer.Option(help='The column of images, for tables and Hugging Face data sets.')]
@@ -403,13 +409,26 @@ def deliver(
     found: Any, # a `Found`
     out: Path, # the folder
     csv: bool, how: str | None, list_: bool, # the flags
-) -> Callable[[str], None]: # prints lines of the summary
+) -> Callable[[str], None]: # prints lines of the summary: names have standard output to themselves
     "Write what all commands for own images write, but for the page."
     found.to_parquet(out/'manifest.parquet')
     if csv: write_csv(found.table, out/'manifest.csv')
     if how: found.write_folder(out/'images', how)
-    if list_: print_names(found.photos, found.keep)
     return say if list_ else typer.echo
+
+def check_list(
+    list_: bool, gone: bool, null: bool, # the flags
+) -> None:
+    "Raise `UserError` for flags that say how to list, and no list."
+    if (gone or null) and not list_: raise UserError(f'--{"gone" if gone else "null"} says how to list images: give --list, too.')
+
+def list_of(
+    found: Any, # a `Found`
+    gone: bool, # what goes, instead of what stays
+) -> Any: # (m,) positions
+    "What `--list` prints: what cannot be read neither stays nor goes."
+    t = found.table
+    return found.keep if not gone else t.index[~t['kept'] & (t['problem'] == '')].to_numpy()
 
 # %% ../nbs/09_cli.ipynb #236f6fa3
 def typed(
@@ -453,7 +472,7 @@ def dedup(
     encoder: ImageEncoder = 'copies',
     verify: Verify = None,
     rule: Annotated[str, typer.Option(help='cover (what goes has a copy that stays) or semdedup (as in the paper: a copy that goes itself is enough).')] = 'cover',
-    out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, csv: Csv = False,
+    out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, gone: Gone = False, null: Null = False, csv: Csv = False,
     labels: Labels = None, column: Column = None, label_column: LabelColumn = None, split: SplitName = None,
     n_clusters: Annotated[Optional[int], typer.Option(help='Clusters, for the page and for --keep hard or easy; as many as are cheapest if not given.', show_default=False)] = None,
     weights: Weights = None, precision: EncoderPrecision = 'float32', seed: Seed = 0, device: Device = None,
@@ -468,9 +487,11 @@ def dedup(
     - semdedup dedup photos/ --eps 0.1 --keep sharpest --link --out clean/
     - semdedup dedup photos/ --target 50% --csv
     - semdedup dedup photos/ --list > keep.txt
+    - semdedup dedup photos/ --list --gone -0 | xargs -0 mv -t copies/
     - semdedup dedup photos/ --encoder efficientnet-lite0 --eps 0.05
     """
     from semdedup import gallery, own
+    check_list(list_, gone, null)
     how, size, out = way_of(copy, link, symlink), share_or_number('target', target), results_folder(out, path, 'dedup')
     found = own.dedup(path, eps, size, encoder, keep, rule, verify, labels=labels, column=column, label_column=label_column, split=split, n_clusters=n_clusters, seed=seed, device=device, weights=weights, precision=precision, say=say)
     if how: found.check_folder(out/'images', how) # before anything is changed
@@ -484,6 +505,7 @@ def dedup(
     tell(f'page        {page} ({age():.0f} s)')
     warn_of(found.photos, out, how)
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')
+    if list_: print_names(found.photos, list_of(found, gone), null) # last: whoever reads may stop
 
 # %% ../nbs/09_cli.ipynb #058b5116
 @app.command()
@@ -519,7 +541,6 @@ def leaks(
     if csv: write_csv(found.table, out/'leaks.csv')
     with atomic_write(out/'clean.txt') as tmp: tmp.write_bytes(b''.join(n.encode('utf-8', 'surrogateescape') + b'\n' for n in names_in(found.test, found.clean)))
     page = gallery.write_leaks_page(found, out/'index.html', typed(ctx), typed(ctx, ('eps',)))
-    if list_: print_names(found.test, found.clean)
     tell, ranked = say if list_ else typer.echo, found.ranked
     odd = int(((ranked['label'] >= 0) & (ranked['duplicate_label'] >= 0) & (ranked['label'] != ranked['duplicate_label'])).sum())
     tell(f'training    {found.train!r}')
@@ -529,6 +550,7 @@ def leaks(
     for photos in found.train, found.test: warn_of(photos)
     tell(f'manifest    {out/"leaks.parquet"}')
     tell(f'page        {page} ({age():.0f} s)')
+    if list_: print_names(found.test, found.clean)
 
 # %% ../nbs/09_cli.ipynb #55052bf9
 def hardest_hit(
@@ -548,7 +570,7 @@ def prune(
     prune_type: PruneType = 'systematic',
     floor: Annotated[Optional[str], typer.Option(help='No class falls below this: a number of images, as 100, or a share of each class, as 20%.')] = None,
     n_clusters: Annotated[Optional[int], typer.Option(help='How many groups of similar images k-means makes; what stays is chosen inside of each. 20 if not given, or one an image if there are fewer.', show_default=False)] = None, encoder: ImageEncoder = 'efficientnet-lite0',
-    out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, csv: Csv = False,
+    out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, gone: Gone = False, null: Null = False, csv: Csv = False,
     labels: Labels = None, column: Column = None, label_column: LabelColumn = None, split: SplitName = None,
     weights: Weights = None, precision: EncoderPrecision = 'float32', seed: Seed = 0, device: Device = None,
 ) -> None:
@@ -563,6 +585,7 @@ def prune(
     - semdedup prune photos/ --ratio 10 --floor 5% --list > keep.txt
     """
     from semdedup import own
+    check_list(list_, gone, null)
     keep, how, least, out = per_cent(ratio), way_of(copy, link, symlink), share_or_number('floor', floor), results_folder(out, path, 'prune')
     found = own.prune_photos(path, keep, rank_type, prune_type, least, n_clusters, encoder, labels=labels, column=column, label_column=label_column, split=split, seed=seed, device=device, weights=weights, precision=precision)
     if how: found.check_folder(out/'images', how)
@@ -574,6 +597,7 @@ def prune(
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
     warn_of(found.photos, out, how)
     if how: tell(f'images      {out/"images"} ({WAYS[how]})')
+    if list_: print_names(found.photos, list_of(found, gone), null) # last: whoever reads may stop
 
 # %% ../nbs/09_cli.ipynb #b1b88b1d
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'UsageError')

@@ -239,7 +239,7 @@ def thread_pools() -> Any: # threadpoolctl.ThreadpoolController
 
 class OneThread:
     "Holds BLAS and torch to one thread for as long as anybody is inside: several may be, and the last to leave restores what the first one found."
-    def __init__(self): self.lock, self.inside = threading.Lock(), 0
+    def __init__(self) -> None: self.lock, self.inside = threading.Lock(), 0
     def __enter__(self) -> None:
         with self.lock:
             if self.inside == 0:
@@ -292,7 +292,7 @@ def alone(
     *shared: Any, # and with these
 ) -> list[Any]: # what it returns
     "Call `fn` in a process of somebody else's, with BLAS and torch kept to this one thread."
-    import torch  # noqa: F401: what has not been imported yet cannot be held
+    import torch # noqa: F401 (what has not been imported yet cannot be held)
     with ONE_THREAD: return [fn(block, *shared) for block in blocks]
 
 class DaskWorkers(Workers):

@@ -8,7 +8,7 @@ import filecmp, os, shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 import numpy as np
@@ -39,16 +39,17 @@ __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALL
            'spread', 'leak_table', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
-PHOTO_ORDERS = {'largest': ('pixels', 'bytes'), 'sharpest': ('sharpness', 'pixels', 'bytes')} # keep order → columns, the highest first
+PHOTO_ORDERS = {'largest': ('pixels', 'colours', 'bytes'), 'sharpest': ('sharp', 'pixels', 'colours', 'bytes')} # keep order → columns, the highest first
 ORDERS = [*PHOTO_ORDERS, *KEEP_ORDERS] # names that `dedup` knows
 
 def photo_order(
-    table: pd.DataFrame, # width, height, bytes, sharpness of the images
+    table: pd.DataFrame, # width, height, bytes, colours, sharpness of the images
     keep: Any, # one of `ORDERS`, or priorities for `keep_order`
 ) -> Any: # what `keep_order` takes
     "A keep order for photographs, as columns; others as they are."
     if not isinstance(keep, str) or check_name('keep order', keep, ORDERS) not in PHOTO_ORDERS: return keep
-    facts = table.assign(pixels=table['width'].astype(np.int64) * table['height'])
+    steps = (np.log(table['sharpness'].to_numpy(np.float64) + 1) / np.log(1.25)).round() # a difference of a few per cent is that of JPEG's blocks
+    facts = table.assign(pixels=table['width'].astype(np.int64) * table['height'], sharp=steps)
     return {c: facts[c].to_numpy(np.float64) for c in PHOTO_ORDERS[keep]}
 
 # %% ../nbs/08a_own.ipynb #bacc040c
@@ -451,7 +452,7 @@ def same_as_earlier(
     return order[again], order[start[codes[again]]]
 
 # %% ../nbs/08a_own.ipynb #7f1e504c
-FACTS = ('label', 'width', 'height', 'bytes', 'sharpness') # of each image, in the manifest
+FACTS = ('label', 'width', 'height', 'bytes', 'colours', 'sharpness') # of each image, in the manifest
 
 def in_full(
     photos: Photos, # all images
@@ -502,8 +503,9 @@ def describe(
     same['pixels'] |= gone & (exact == 'pixels') & (scanned['pixels_digest'].str.startswith('~').to_numpy() != scanned['pixels_digest'].str.startswith('~').to_numpy()[of])
     what = np.where(same['bytes'], 'the same file as', np.where(same['pixels'] & (exact != ''), 'the same pixels as', 'near-duplicate of' if copies is None else np.array(['no copy, but similar to', 'similar to', 'near-duplicate of'])[copies + 1]))
     reason = [f'cannot be read: {p}' if p else r.replace('near-duplicate of', w, 1) for p, r, w in zip(scanned['problem'], table['reason'], what)]
-    more = {c: scanned[c].to_numpy() for c in FACTS} | dict(reason=np.array(reason, object), exact=exact, problem=scanned['problem'].to_numpy(object))
-    return table[list(COLUMNS)].assign(**more).astype(dict.fromkeys(('reason', 'exact', 'problem'), 'str'))
+    ids = table['id'].to_numpy(object)
+    more = dict(duplicate_id=np.where(of >= 0, ids[of], '')) | {c: scanned[c].to_numpy() for c in FACTS} | dict(reason=np.array(reason, object), exact=exact, problem=scanned['problem'].to_numpy(object))
+    return table[list(COLUMNS)].assign(**more).astype(dict.fromkeys(('duplicate_id', 'reason', 'exact', 'problem'), 'str'))
 
 # %% ../nbs/08a_own.ipynb #a85e63b5
 def beyond_copies(
@@ -529,14 +531,13 @@ class Found(Selection):
     photos: Photos | None = field(default=None, repr=False)
     scanned: Scanned | None = field(default=None, repr=False)
     suggestion: Suggestion | None = field(default=None, repr=False) # the threshold that the data suggest, where one was asked for
+    decide: Callable[..., Found] | None = field(default=None, repr=False) # makes the same with another eps or target
     def rethreshold(self, eps: float) -> Found:
-        "The same for another eps."
-        return self.like(Selection.rethreshold(self, eps))
+        "What `dedup` returns for another eps, without looking at the images again."
+        return self.decide(eps=check_range('eps', eps, 0, 2)) if self.decide else Selection.rethreshold(self, eps)
     def resize(self, target: float | int) -> Found:
-        "The same for another number of images."
-        return self.like(Selection.resize(self, target))
-    def like(self, other: Selection) -> Found: # a selection of the same images, described
-        return Found(describe(other.table, self.scanned.table, self.table['exact'].to_numpy(object), known_copies(other, self.suggestion)), other.config, other.stats, other.evidence, self.photos, self.scanned, self.suggestion)
+        "What `dedup` returns for another number of images, without looking at them again."
+        return self.decide(target=target) if self.decide else Selection.resize(self, target)
     def add(self, *args: Any, **kwargs: Any) -> None:
         raise UserError('add is for embeddings. Put the new images into the folder and call dedup again: what was scanned is not scanned again.')
     @property
@@ -620,15 +621,16 @@ def similarity_of_pictures(
 
 def decide(
     photos: Photos, scanned: Scanned, search: Search, # what there is
-    config: dict[str, Any], # what is asked
-    device: str | None, say: Callable[[str], None], # as for `dedup`
+    asked: dict[str, Any], # what is asked, without eps and target
+    device: str | None, # as for `dedup`
+    eps: float | None = None, target: float | int | None = None, say: Callable[[str], None] = lambda text: None, # likewise
 ) -> Found:
     "Choose a threshold if none is given, decide, and describe."
-    config, suggestion = settle(search, config, len(photos), say)
+    config, suggestion = settle(search, {**asked, 'eps': eps, 'target': target}, len(photos), say)
     found = pick(search, config, np.asarray(photos.ids), device, say)
     exact = exact_copies(photos, scanned.table, search.rows[search.order], found.table['duplicate_of'].to_numpy(), search.saved)
     stats = dict(images=len(photos), unreadable=len(photos) - len(search.rows))
-    return Found(describe(found.table, scanned.table, exact, known_copies(found, suggestion, similarity_of_pictures(search, found, suggestion))), found.config, stats, found.evidence, photos, scanned, suggestion)
+    return Found(describe(found.table, scanned.table, exact, known_copies(found, suggestion, similarity_of_pictures(search, found, suggestion))), found.config, stats, found.evidence, photos, scanned, suggestion, partial(decide, photos, scanned, search, asked, device))
 
 # %% ../nbs/08a_own.ipynb #560ddae2
 def looks_closer(
@@ -666,9 +668,9 @@ def dedup(
     verify = looks_closer(encoder, verify)
     scanned = scan(photos, encoder, cache=cache, device=device, weights=weights, precision=precision, sharp=isinstance(keep, str) and keep == 'sharpest')
     search = search_in(scanned, keep, verify, n_clusters, seed, device, cache)
-    asked = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', source=photos.source, data=photos.digest, encoder=name_of(encoder), verified=verify, rule=rule, eps=eps, target=target,
+    asked = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', source=photos.source, data=photos.digest, encoder=name_of(encoder), verified=verify, rule=rule,
                  keep=keep if isinstance(keep, str) else digest(keep), seed=int(seed), on_invalid='drop')
-    found = decide(photos, scanned, search, asked, device, say)
+    found = decide(photos, scanned, search, asked, device, eps, target, say)
     if out is not None: found.to_parquet(Path(out)/'manifest.parquet')
     return found
 

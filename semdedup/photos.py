@@ -130,6 +130,7 @@ class Picture:
     height: int # likewise
     reduced: bool = False # was it decoded at less than its size?
     format: str = '' # JPEG, PNG, …; '' for pixels
+    palette: bool = False # are its colours those of a list of at most 256?
     as_it_is: bool = False # would any viewer show the file like that: nothing was turned or flattened?
     beyond: bytes = b'' # a digest of what eight bits of RGB do not show: finer samples, what is transparent, further frames or pages
     @functools.cached_property
@@ -169,7 +170,7 @@ def upright(
             up, sideways = turn(im)
             if not reduced: w, h = up.size # a TIFF turns itself
             elif sideways: w, h = h, w
-            return Picture(flatten(up), w, h, reduced, kind, up is im and im.mode in ('L', 'RGB'), beyond_pixels(up, data if several else None))
+            return Picture(flatten(up), w, h, reduced, kind, im.mode in ('P', 'PA'), up is im and im.mode in ('L', 'RGB'), beyond_pixels(up, data if several else None))
     except Unreadable: raise
     except Exception as e: # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, …
         raise Unreadable('it is HEIC, which Pillow does not read: convert it to JPEG' if isinstance(data, bytes) and data[4:8] == b'ftyp' and data[8:12] in HEIC else why(e)) from e

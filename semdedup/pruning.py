@@ -81,10 +81,11 @@ def make_selection(
 # %% ../nbs/05_pruning.ipynb #4d6bb1f8
 def apportion(
     total: int, # how many to give out
-    weights: np.ndarray | Sequence[float], # (k,) shares, not negative
+    weights: np.ndarray | Sequence[float], # (k,) shares, not negative; above zero where there is room, if `most` is given
     most: np.ndarray | None = None, # (k,) how many each can take, `total` at least in all: who is full leaves the rest to the others
 ) -> np.ndarray: # (k,) int64, sums to `total`
     "Give `total` out in proportion to `weights`, whole numbers only (largest remainder; the first one on ties)."
+    if np.sum(weights) <= 0 and total: raise UserError('All weights are zero: there is nobody to give anything to.')
     if most is not None:
         quota = np.zeros(len(most), np.int64)
         while quota.sum() < total: quota = np.minimum(quota + apportion(total - quota.sum(), np.asarray(weights) * (quota < most)), most)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # %% auto #0
-__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'BLOCK', 'VERSION', 'FACTS', 'ZEROS', 'PIECE', 'SECONDS', 'sharpness', 'lighter',
-           'before_squares', 'squares', 'shrink', 'pixels_digest', 'thumbnail', 'Look', 'look', 'Block',
-           'look_at_block', 'serve', 'Worker', 'Decoders', 'receive', 'alone', 'give_up', 'join', 'Store',
+__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'GREYISH', 'BLOCK', 'VERSION', 'FACTS', 'ZEROS', 'PIECE', 'SECONDS', 'sharpness',
+           'lighter', 'before_squares', 'squares', 'shrink', 'pixels_digest', 'thumbnail', 'colours_of', 'Look', 'look',
+           'Block', 'look_at_block', 'serve', 'Worker', 'Decoders', 'receive', 'alone', 'give_up', 'join', 'Store',
            'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather', 'typical_side', 'encode_batch', 'units_or_why',
            'look_and_encode', 'encoder_for', 'store_for', 'last_seen', 'scan', 'same_pixels']
 
@@ -108,11 +108,23 @@ def thumbnail(
     return out.getvalue()
 
 # %% ../nbs/01b_scanning.ipynb #e46d0209
+GREYISH = 2 # levels, of 255, between the channels of a pixel on average: less is noise
+
+def colours_of(
+    pixels: np.ndarray, # (h, w, 3) uint8
+    palette: bool, # are they those of a list of at most 256?
+) -> int: # 0 grey, 1 at most 256 colours, 2 full colour
+    "How much a picture says in colour: what counts between two copies of one size, where bytes are those of different formats."
+    some = pixels[::-(-len(pixels) // 32), ::-(-pixels.shape[1] // 32)].astype(np.int16)
+    if np.abs(some[..., 1:] - some[..., :2]).sum() < GREYISH * some[..., 0].size: return 0
+    return 1 if palette else 2
+
 class Look(NamedTuple):
     "What one look at an image gives."
     width: int = 0
     height: int = 0
     bytes: int = 0 # of the file; of the pixels, where there is no file
+    colours: int = 0 # see `colours_of`
     sharpness: float = float('nan')
     bytes_digest: str = '' # of the file's bytes
     pixels_digest: str = '' # of the upright pixels; with ~ before it if they are those of a reduced decoding
@@ -132,10 +144,10 @@ def look(
         raw = memoryview(data if isinstance(data, bytes) else np.ascontiguousarray(data).data)
         seen = Look(bytes=raw.nbytes, bytes_digest=sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32])
         picture = upright(data, max(side, GREY))
-        light = lighter(picture.image)
-        whole = seen._replace(width=picture.width, height=picture.height, pixels_digest=pixels_digest(picture), thumbnail=thumbnail(picture, data, light))
+        light, square = lighter(picture.image), before_squares(picture, side)
+        whole = seen._replace(width=picture.width, height=picture.height, colours=colours_of(square, picture.palette), pixels_digest=pixels_digest(picture), thumbnail=thumbnail(picture, data, light))
         if sharp: whole = whole._replace(sharpness=sharpness(light))
-        return whole, before_squares(picture, side)
+        return whole, square
     except Unreadable as e: problem = e.reason
     except Exception as e: problem = f'{type(e).__name__} while it was read' # a reader of the user's own
     return seen._replace(problem=problem), None
@@ -310,8 +322,8 @@ def join(
     return Block(np.concatenate([p.rows for p in parts]), [s for p in parts for s in p.seen], np.concatenate([p.images for p in parts]))
 
 # %% ../nbs/01b_scanning.ipynb #aec19db0
-VERSION = 3 # of what a look gives: raise it whenever the same image would give something else
-FACTS = {'width': 'int64', 'height': 'int64', 'bytes': 'int64', 'sharpness': 'float32', 'bytes_digest': 'string', 'pixels_digest': 'string', 'problem': 'string'}
+VERSION = 4 # of what a look gives: raise it whenever the same image would give something else
+FACTS = {'width': 'int64', 'height': 'int64', 'bytes': 'int64', 'colours': 'int8', 'sharpness': 'float32', 'bytes_digest': 'string', 'pixels_digest': 'string', 'problem': 'string'}
 
 class Store:
     "Pieces in a folder."
@@ -381,7 +393,7 @@ class Thumbnails(Sequence[bytes]):
 @dataclass
 class Scanned:
     "What one pass over images leaves."
-    table: pd.DataFrame # a row an image: index, id, label (-1 for none), width, height, bytes, sharpness (NaN if it was not asked for), bytes_digest, pixels_digest, problem ('' or why it cannot be read)
+    table: pd.DataFrame # a row an image: index, id, label (-1 for none), width, height, bytes, colours, sharpness (NaN if it was not asked for), bytes_digest, pixels_digest, problem ('' or why it cannot be read)
     x: np.ndarray # (m, d) float32, rows of length one, of the images without a problem
     thumbnails: Sequence[bytes] # JPEG, at most 96 pixels a side; b'' for images that cannot be read
     config: dict[str, Any] # what it was made with

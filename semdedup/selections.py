@@ -24,7 +24,7 @@ from .training import Batches, Recipe, scale_of, threads, train_stack
 
 # %% auto #0
 __all__ = ['NEIGHBOURS', 'PLENTIFUL', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
-           'hard_prototypes', 'moderate', 'moderate_labels', 'nearest_to_median', 'by_group', 'k_center',
+           'hard_prototypes', 'moderate', 'moderate_labels', 'middle_ranks', 'by_group', 'k_center',
            'facility_location', 'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours',
            'coverage_centric', 'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs',
            'apartness', 'ranked', 'ranked_inside', 'plentiful', 'leaning', 'drawn', 'leaning_sample', 'spaced_sample',
@@ -57,6 +57,9 @@ class Pool:
         return distinct_images(images.train.images, embed(images, 'copies'))
     @cached_property
     def difficulty(self) -> pd.DataFrame: return difficulty(self.need('images'), self.recipe, self.seed)
+    def groups_for(self, m: int) -> Clusters: # as many as `m` at most
+        "The clusters, for a rule that leaves an image in each of them."
+        return kmeans(self.x, m, seed=self.seed) if 0 < m < self.groups.n_clusters else self.groups
     def need(self, what: str) -> Any:
         "`labels` or `images`; raises `UserError` where there are none."
         if getattr(self, what) is None: raise UserError(f'This selection needs {what}: give {what}= to Pool, or use one that does without, such as ours.')
@@ -100,25 +103,27 @@ def hard_prototypes(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     return top(-pool.groups.similarity, m)
 
 def moderate(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-    "Those whose similarity to their centroid is nearest to the median of their cluster (after Xia et al. 2023, with clusters for classes)."
-    return nearest_to_median(pool.groups.similarity, pool.groups.labels, m)
+    "The middle ones of each cluster by similarity to its centroid (after Xia et al. 2023, with clusters for classes)."
+    return middle_ranks(pool.groups.similarity, pool.groups.labels, m)
 
 def moderate_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-    "Those whose similarity to the mean of their class is nearest to the median of their class (after Xia et al. 2023, with cosine similarity and a quota a class)."
+    "The middle ones of each class by similarity to its mean (after Xia et al. 2023, with cosine similarity and a quota a class)."
     y = pool.need('labels')
     means = np.stack([pool.x[y == c].mean(0) if (y == c).any() else pool.x[0] for c in range(y.max() + 1)])
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    return nearest_to_median(np.einsum('ij,ij->i', pool.x, means[y]), y, m)
+    return middle_ranks(np.einsum('ij,ij->i', pool.x, means[y]), y, m)
 
 # %% ../nbs/06a_selections.ipynb #191096a1
-def nearest_to_median(
+def middle_ranks(
     similarity: np.ndarray, # (n,) to the centre of the own group
     group: np.ndarray, # (n,) int64
     m: int, # how many
 ) -> np.ndarray: # (m,) int64
-    "From each group its share, those nearest to its median."
-    median = np.array([np.median(similarity[group == g]) if (group == g).any() else 0 for g in range(group.max() + 1)])
-    return by_group(group, m, lambda rows, q: rows[top(-np.abs(similarity[rows] - median[group[rows]]), q)])
+    "From each group its share, those around the median: as many more typical ones go as less typical ones."
+    def middle(rows: np.ndarray, q: int) -> np.ndarray:
+        first = (len(rows) - q) // 2
+        return np.sort(rows[np.argsort(similarity[rows], kind='stable')[first:first + q]])
+    return by_group(group, m, middle)
 
 def by_group(
     group: np.ndarray, # (n,) int64, for example labels
@@ -184,8 +189,8 @@ def medoids_of(
 # %% ../nbs/06a_selections.ipynb #c6bb4ed4
 def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "SemDeDup down to three quarters, k-means again, then the least similar to their centroid (Tirumala et al. 2023)."
-    n = len(pool)
-    first = deduplicate(pool.x, rule='semdedup', groups=pool.groups, target=max(m, total_of(.75, n))).keep
+    left = max(m, total_of(.75, len(pool)))
+    first = deduplicate(pool.x, rule='semdedup', groups=pool.groups_for(left), target=left).keep
     return first[top(-kmeans(pool.x[first], min(pool.n_clusters, len(first)), seed=pool.seed).similarity, m)]
 
 # %% ../nbs/06a_selections.ipynb #71b6b3bd
@@ -198,13 +203,14 @@ def d2(pool: Pool, m: int, rng: np.random.Generator, k: int = 10, gamma: float =
     score = 1 + weight.sum(1)
     heap = [(-s, i) for i, s in enumerate(score)]
     heapq.heapify(heap)
-    kept = np.zeros(len(pool), bool)
-    while kept.sum() < m and heap:
+    kept, left = np.zeros(len(pool), bool), m
+    while left:
         s, i = heapq.heappop(heap)
-        if kept[i]: continue
-        if -s > score[i]: heapq.heappush(heap, (-score[i], i)); continue # it has been discounted since
+        if kept[i] or -s != score[i]: continue # it is in the heap with its new score, too
         kept[i] = True
-        score[neighbours[i]] -= weight[i] * score[i]
+        left -= 1
+        score[neighbours[i]] -= weight[i] * score[i] # late in the picking scores are below zero, and this raises them
+        for j in neighbours[i]: heapq.heappush(heap, (-score[j], j))
     return np.flatnonzero(kept)
 
 def nearest_neighbours(
@@ -293,6 +299,7 @@ def difficulty(
         right[i] = now; learned[i] |= now; seen[i] += 1
     data = Batches(split, *scale_of(split), 'cpu')
     with threads(1): train_stack(data, {}, [np.arange(n)], [seed], len(images.classes), short, on_step=on_step) # more threads wait for each other where others compute too
+    if not length.isfinite().all(): raise UserError(f'The short training that judges how hard images are diverged, with a learning rate of {recipe.lr:g}. Take a smaller one, or a selection that uses no training, such as ours.')
     events[~learned] = short.epochs # never right: more often forgotten than any other (Toneva et al. 2019)
     return pd.DataFrame({'el2n': (length / (short.epochs - 1)).numpy(), 'forgetting': events.numpy(), 'wrong': (~right).numpy()})
 
@@ -490,8 +497,7 @@ def choose(
     m = total_of(ratio, len(pool))
     if original := rank_and_prune(name): return prune(pool.groups, rank(pool.groups, original[0], seed), ratio, original[1], seed)
     if found := rule_of(name):
-        groups = kmeans(pool.x, m, seed=pool.seed) if 0 < m < pool.n_clusters else pool.groups # a rule leaves an image in each cluster
-        return deduplicate(pool.x, rule=found[0], groups=groups, target=m, seed=seed, probes=found[1])
+        return deduplicate(pool.x, rule=found[0], groups=pool.groups_for(m), target=m, seed=seed, probes=found[1])
     if m == 0: raise UserError(f'ratio {ratio:g} keeps no image of {len(pool)}. Keep more.')
     method, kept = METHODS[name], np.zeros(len(pool), bool)
     kept[np.arange(len(pool)) if m == len(pool) else method.choose(pool, m, np.random.default_rng(seed))] = True

@@ -15,7 +15,7 @@ if TYPE_CHECKING: import pyarrow as pa
 # %% auto #0
 __all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'look', 'valid', 'check', 'require_valid', 'subset', 'join', 'unit', 'as_similarity',
            'wide', 'exact', 'stamp', 'unchanged', 'open_npy', 'as_matrix', 'vector_columns', 'batches', 'batch_matrix',
-           'vector_batches', 'to_npy', 'shard_files', 'shards_of', 'open_table', 'agree', 'open_vectors']
+           'vector_batches', 'to_npy', 'shard_files', 'shards_of', 'open_table', 'agree', 'Scratch', 'open_vectors']
 
 # %% ../nbs/01a_vectors.ipynb #2c88013d
 class Vectors:
@@ -32,6 +32,7 @@ class Vectors:
         self.shape, self.dtype = (int(self.ends[-1]) if rows is None else len(rows), parts[0].shape[1]), parts[0].dtype
         self.lengths: np.ndarray | None = None # (n,) float64 Euclidean lengths of the rows, NaN where a value is not finite: see `check`
         self.data = '' # a digest of the content: see `check`
+        self.scratch: Any = None # keeps temporary files for as long as these rows are wanted
     shareable = True # sent to each machine of a cluster once
     def __getstate__(self) -> dict[str, Any]: # maps travel as paths: what lies in files stays there
         files = [(p.filename, p.dtype.str, p.offset, p.shape) if isinstance(p, np.memmap) and isinstance(p.base, mmap.mmap) and p.flags.c_contiguous else p for p in self.parts]
@@ -117,6 +118,7 @@ def subset(
 ) -> Vectors: # the same files, fewer rows
     "Some of the rows, without copying."
     s = Vectors(self.parts, None if self.ids is None else self.ids[rows], rows if self.rows is None else self.rows[rows], self.stamps)
+    s.scratch = self.scratch
     if self.lengths is not None: s.lengths, s.data, s.is_unit, s.off_unit, s.extreme = self.lengths[rows], digest(self.data, rows), self.is_unit, self.off_unit, self.extreme
     return s
 
@@ -132,6 +134,7 @@ def join(
         if a.stamps[path] != b.stamps[path]: raise UserError(f'{path} has changed since it was first opened. Write new embeddings into a new file.')
     rows = [np.arange(len(v)) if v.rows is None else v.rows for v in (a, b)]
     v = Vectors(a.parts + b.parts, None, np.r_[rows[0], rows[1] + a.ends[-1]], {**a.stamps, **b.stamps})
+    v.scratch = a.scratch, b.scratch
     v.lengths, v.data, v.off_unit, v.is_unit = np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit), a.is_unit and b.is_unit
     v.extreme = a.extreme or b.extreme
     if not v.is_unit: v.off_unit = 0.
@@ -229,10 +232,11 @@ def vector_columns(
     path: Path, # for errors
 ) -> list[str]: # one column of lists, or a column a dimension
     "Which columns of a table are the embedding."
-    import pyarrow.types as t
+    import pyarrow as pa, pyarrow.types as t
     is_list = lambda f: t.is_list(f.type) or t.is_large_list(f.type) or t.is_fixed_size_list(f.type)
     is_number = lambda f: t.is_floating(f.type)
     check_column(path, column, schema.names)
+    if column and not (is_list(schema.field(column)) or isinstance(schema.field(column).type, pa.BaseExtensionType)): raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected lists of numbers.')
     lists = [column] if column else [f.name for f in schema if is_list(f) and (t.is_floating(f.type.value_type) or t.is_integer(f.type.value_type))]
     if len(lists) == 1: return lists
     if lists: raise UserError(f'{path} has several columns of vectors ({", ".join(lists)}). Say which one with column=.')
@@ -377,6 +381,13 @@ def agree(
     if other.dtype != first.dtype: raise UserError(f'{other_name} holds {other.dtype}, {name} holds {first.dtype}; shards must agree.')
 
 # %% ../nbs/01a_vectors.ipynb #d640e71b
+class Scratch:
+    "A temporary folder that goes with the last who holds this."
+    def __init__(self) -> None:
+        own = tempfile.TemporaryDirectory(prefix='semdedup-')
+        self.folder = own.name
+        weakref.finalize(self, own.cleanup)
+
 def open_vectors(
     x: Any, # a matrix (numpy, torch, nested lists), a path to a file or folder, or a list of paths or matrices (shards)
     column: str | None = None, # Parquet and Arrow: the column that holds the vectors, where that is not plain
@@ -385,7 +396,7 @@ def open_vectors(
     "Open embeddings for reading in pieces. Nothing is read yet but headers; see `Vectors.check`."
     if isinstance(x, Vectors): return x
     shards, own = shards_of(x), None
-    if scratch is None and any(isinstance(s, Path) and s.suffix != '.npy' for s in shards): own = tempfile.TemporaryDirectory(prefix='semdedup-'); scratch = own.name
+    if scratch is None and any(isinstance(s, Path) and s.suffix != '.npy' for s in shards): own = Scratch(); scratch = own.folder
     parts, names, ids, stamps = [], [], [], {}
     for i, s in enumerate(shards):
         some, name = None, str(s) if isinstance(s, Path) else 'embeddings' if len(shards) == 1 else f'embeddings of shard {i}'
@@ -397,5 +408,5 @@ def open_vectors(
         parts.append(part); names.append(name); ids.append(some)
     if sum(map(len, parts)) == 0: raise UserError(f'{names[0]} are empty (shape {parts[0].shape}): there is nothing to work on.')
     v = Vectors(parts, None if any(some is None for some in ids) else np.concatenate(ids), stamps=stamps)
-    if own: weakref.finalize(v, own.cleanup); v.scratch = own
+    v.scratch = own
     return v

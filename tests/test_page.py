@@ -1,5 +1,5 @@
 """The page: one file that loads nothing, runs nothing, and shows names as they are. And unusual reports."""
-import base64, math, os, re, shlex
+import base64, os, re, shlex
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 import numpy as np, pandas as pd, pytest

@@ -34,7 +34,7 @@ def pictures(tmp_path_factory): return write(tmp_path_factory.mktemp('pictures')
 def once(pictures): return scan(pictures, Means(), cache=False, n_workers=1)
 
 def test_the_result(pictures, once):
-    assert list(once.table) == ['index', 'id', 'label', 'width', 'height', 'bytes', 'sharpness', 'bytes_digest', 'pixels_digest', 'problem']
+    assert list(once.table) == ['index', 'id', 'label', 'width', 'height', 'bytes', 'colours', 'sharpness', 'bytes_digest', 'pixels_digest', 'problem']
     assert list(once.table.index[once.table.problem != '']) == [3, 77] and set(once.table.problem[[3, 77]]) == {'the file is truncated'}
     assert once.x.shape == (148, 48) and once.x.dtype == np.float32 and list(once.rows) == [i for i in range(150) if i not in (3, 77)]
     np.testing.assert_allclose(np.linalg.norm(once.x, axis=1), 1, rtol=1e-6)
