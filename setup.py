@@ -19,7 +19,7 @@ setup(
     # The experiment notebooks travel in the wheel, so that reports can be made outside of a checkout.
     packages=['semdedup', 'semdedup.experiments', 'semdedup.data', 'semdedup.templates'],
     package_dir={'semdedup.experiments': 'nbs/experiments'},
-    package_data={'semdedup.experiments': ['*.ipynb'], 'semdedup.data': ['*'], 'semdedup.templates': ['*']},
+    package_data={'semdedup': ['py.typed'], 'semdedup.experiments': ['*.ipynb'], 'semdedup.data': ['*'], 'semdedup.templates': ['*']},
     python_requires=f'>={cfg["min_python"]}', install_requires=cfg['requirements'].split(),
     extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'dask', 'faiss', 'hf', 'timm', 'bench')},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f'{cfg["lib_name"]}={cfg["lib_path"]}._modidx:d']},

@@ -10,12 +10,26 @@ __all__ = ['NAMES', 'MODULES']
 import importlib
 
 # %% ../nbs/10_init.ipynb #13d69c39
+__doc__ = 'Which images of a dataset can go, why each one can go, and what that costs in accuracy.'
 TYPE_CHECKING = False # type checkers take it for true; importing `typing` would take longer than all that is here
-if TYPE_CHECKING: from typing import Any
+if TYPE_CHECKING: # what a name is, for editors and type checkers; at run time `__getattr__` finds it
+    from typing import Any
+    from semdedup.datasets import load_images as load_images, Images as Images, Split as Split
+    from semdedup.photos import open_photos as open_photos, Photos as Photos
+    from semdedup.embeddings import embed as embed, Encoder as Encoder
+    from semdedup.vectors import open_vectors as open_vectors
+    from semdedup.labelled import load_data as load_data
+    from semdedup.scanning import scan as scan, Scanned as Scanned
+    from semdedup.clustering import kmeans as kmeans, gmm as gmm, Clusters as Clusters
+    from semdedup.ranking import rank as rank
+    from semdedup.pruning import prune as prune, deduplicate as deduplicate, Selection as Selection
+    from semdedup.training import evaluate as evaluate
+    from semdedup.own import dedup as dedup, leaks as leaks, prune_photos as prune_photos, Found as Found, Leaks as Leaks, suggest_eps as suggest_eps
+    from semdedup.core import UserError as UserError
 
 # %% ../nbs/10_init.ipynb #00da0dd6
-NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'open_photos': 'photos', 'Photos': 'photos', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'scan': 'scanning', 'Scanned': 'scanning', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
-         'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'dedup': 'own', 'leaks': 'own', 'Found': 'own', 'Leaks': 'own', 'suggest_eps': 'own', 'UserError': 'core'} # public name → module
+NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'open_photos': 'photos', 'Photos': 'photos', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'load_data': 'labelled', 'scan': 'scanning', 'Scanned': 'scanning', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
+         'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'dedup': 'own', 'leaks': 'own', 'prune_photos': 'own', 'Found': 'own', 'Leaks': 'own', 'suggest_eps': 'own', 'UserError': 'core'} # public name → module
 MODULES = ('core', 'datasets', 'photos', 'labelled', 'copies', 'embeddings', 'vectors', 'scanning', 'clustering', 'ranking', 'pairwise', 'comparison', 'pruning', 'training', 'selections', 'plots', 'reports', 'own', 'gallery', 'cli')
 
 def __getattr__(name: str) -> 'Any':
@@ -25,3 +39,5 @@ def __getattr__(name: str) -> 'Any':
     raise AttributeError(f"module 'semdedup' has no attribute {name!r}")
 
 def __dir__() -> list[str]: return sorted([*NAMES, *MODULES, '__version__'])
+
+__all__ = list(NAMES) # of `from semdedup import *`

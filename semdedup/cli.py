@@ -44,7 +44,7 @@ def friendly(
         except KeyboardInterrupt: stop_with(130, 'stopped. What was finished is kept: the same command goes on from there.')
         except OSError as e:
             if e.errno not in MENDABLE: raise
-            stop_with(2, f'{e.filename or "A file"} cannot be written: {MENDABLE[e.errno]}, and run the same command again.')
+            stop_with(2, f'{e.filename or "A file"} cannot be read or written: {MENDABLE[e.errno]}, and run the same command again.')
     return wrapped
 
 # %% ../nbs/09_cli.ipynb #72ce9b90

@@ -4,7 +4,7 @@
 
 # %% ../nbs/00_core.ipynb #555b1d91
 from __future__ import annotations
-import difflib, errno, functools, hashlib, itertools, json, os, re, sys, tempfile, threading
+import atexit, difflib, errno, functools, hashlib, itertools, json, os, re, shutil, sys, tempfile, threading, warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +17,9 @@ import numpy as np
 # %% auto #0
 __all__ = ['MENDABLE', 'ONE_THREAD', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'bad_rows',
            'some_rows', 'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder',
-           'current_umask', 'atomic_write', 'cache_dir', 'data_root', 'natural', 'progress', 'blocks', 'cpu_count',
-           'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'parse_bytes']
+           'current_umask', 'atomic_write', 'cache_home', 'or_temporary', 'cache_dir', 'data_root', 'natural',
+           'progress', 'blocks', 'cpu_count', 'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers',
+           'workers_on', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -175,7 +176,7 @@ def atomic_write(
     path = Path(path)
     make_folder(path.parent)
     with mendable(path):
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name[:60]}.', suffix='.tmp') # names may have 255 bytes
         os.close(fd)
         try:
             yield Path(name)
@@ -185,14 +186,33 @@ def atomic_write(
         finally: Path(name).unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #e8d2d8d1
-def cache_dir() -> Path: # not made yet
-    "Where embeddings are kept: `SEMDEDUP_CACHE`, or the platform's folder for caches."
+def cache_home() -> Path: # not made yet
+    "The folder for caches: `SEMDEDUP_CACHE`, or the platform's."
     from platformdirs import user_cache_dir
     return Path(os.environ.get('SEMDEDUP_CACHE') or user_cache_dir('semdedup', appauthor=False)).expanduser()
 
+@functools.cache
+def or_temporary(
+    folder: Path, # where something is to be kept
+) -> Path: # the same; a temporary folder, with a warning, if it cannot be written to
+    "A folder to write to: what is kept saves time, and is no reason to stop."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        return folder
+    except OSError as e:
+        other = tempfile.mkdtemp(prefix='semdedup-')
+        atexit.register(shutil.rmtree, other, ignore_errors=True)
+        warnings.warn(f'The cache {folder} cannot be written to ({e.strerror}): what is computed is not kept for the next time. SEMDEDUP_CACHE names another folder.')
+        return Path(other)
+
+def cache_dir() -> Path:
+    "Where embeddings and what was seen of images are kept."
+    return or_temporary(cache_home())
+
 def data_root() -> Path: # not made yet
     "Where data sets and weights lie or are downloaded to: `SEMDEDUP_DATA`, or `data` in the cache folder."
-    return Path(os.environ.get('SEMDEDUP_DATA') or cache_dir()/'data').expanduser()
+    return Path(os.environ.get('SEMDEDUP_DATA') or cache_home()/'data').expanduser()
 
 # %% ../nbs/00_core.ipynb #ad5024f2
 def natural(

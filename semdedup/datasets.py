@@ -63,6 +63,7 @@ def as_images(
 ) -> np.ndarray: # (n, c, h, w) uint8
     "Bring an array of images into the one shape and type that is used everywhere."
     a = np.asarray(a)
+    if a.ndim == 3 and a.shape[2] in (3, 4) and a.shape[1] > 8: raise UserError(f'{what} have shape {a.shape}: this looks like a single picture. Give several, as (n, h, w, 3).')
     if a.ndim == 3: a = a[:, None]
     if a.ndim != 4 or not (a.shape[1] in (1, 3) or a.shape[3] in (1, 3)):
         raise UserError(f'{what} have shape {a.shape}; expected (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels.')
@@ -261,6 +262,7 @@ def load_images(
     if isinstance(name, Images): return name
     if str(name).endswith('+copies'): return with_copies(load_images(str(name).removesuffix('+copies'), root))
     if str(name).endswith('.npz'): return read_npz(name, Path(name).stem)
+    if str(name) not in DATASETS and Path(name).is_dir(): raise UserError(f'{name} is a folder: semdedup.load_data loads labelled photographs by their path, semdedup.open_photos opens any.')
     name = check_name('data set', name, DATASETS)
     root = Path(root).expanduser() if root else data_root()
     if name in TORCHVISION:

@@ -782,9 +782,11 @@ def place_file(
             elif how == 'symlink': os.symlink(os.path.abspath(source), target)
             else:
                 part = target.parent/f'{TEMPORARY}{digest(target.name)}'
-                shutil.copy2(source, part); os.replace(part, target)
+                try: shutil.copy2(source, part); os.replace(part, target)
+                finally: part.unlink(missing_ok=True)
         except OSError as e:
             import errno
+            if e.filename == os.fspath(source): raise UserError(f'{source} cannot be read any more ({e.strerror}). Run the same command again.') from e
             if how == 'link' and e.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP): raise UserError(f'{target} cannot be a hard link to {source} ({e.strerror}): hard links need one file system that has them. Use copies (--copy) or symbolic links (--symlink).') from e
             raise
 

@@ -4,7 +4,7 @@
 
 # %% ../nbs/05_pruning.ipynb #757d08bb
 from __future__ import annotations
-import json
+import html, json
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -56,6 +56,7 @@ class Selection:
     def __repr__(self) -> str:
         n, m = len(self), len(self.keep)
         return f'Selection({self.config.get("name", "")}: keeps {m:,} of {n:,} items, {m / n:.1%}; removes {n - m:,})'
+    def _repr_html_(self) -> str: return f'<p>{html.escape(repr(self))}</p>' + self.removed.head()._repr_html_()
 
 # %% ../nbs/05_pruning.ipynb #ec893fa7
 def make_selection(

@@ -20,7 +20,7 @@ from .embeddings import ENCODERS, embed, find_encoder, takes_weights
 from .labelled import is_photos, load_data
 from .pruning import PRUNE_TYPES
 from .ranking import RANK_TYPES
-from .selections import METHODS, Pool, choose, rank_and_prune, rule_of
+from .selections import METHODS, Pool, choose, rank_and_prune, rule_of, short_epochs
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
@@ -28,9 +28,9 @@ __all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLU
            'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
            'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid', 'finalists',
            'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
-           'train_grid', 'measured', 'summarise', 'seeds_text', 'in_points', 'plus_minus', 'with_interval',
-           'read_summary', 'space_of', 'is_chance', 'chosen', 'cross_fitted', 'or_rivals', 'answer', 'crossing',
-           'removable', 'best_at', 'beats', 'recommended', 'command_for', 'recommend', 'experiments_folder',
+           'train_grid', 'measured', 'scoring_share', 'summarise', 'seeds_text', 'in_points', 'plus_minus',
+           'with_interval', 'read_summary', 'space_of', 'is_chance', 'chosen', 'cross_fitted', 'or_rivals', 'answer',
+           'crossing', 'removable', 'best_at', 'beats', 'recommended', 'command_for', 'recommend', 'experiments_folder',
            'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape',
            'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page',
            'command_of', 'verb_of', 'facts_of', 'check_report', 'make_report', 'set_aside', 'run_stage', 'line_of',
@@ -416,6 +416,13 @@ def measured(
     t = own.set_index('seed')[['val_accuracy', 'accuracy']].astype(float)
     return t.assign(gain=t.accuracy - chance, cost=full - t.accuracy)
 
+def scoring_share(
+    selection: str, # a name
+    epochs: int, # of a full training
+) -> float: # 0–1
+    "How much of a full training the scores of a selection cost: those of difficulty are read off a short one."
+    return short_epochs(epochs) / epochs if selection in METHODS and METHODS[selection].uses == 'training' else 0.
+
 def summarise(
     results: pd.DataFrame, # a row a run
 ) -> pd.DataFrame: # a row a selection, encoder, ratio and regime
@@ -433,7 +440,7 @@ def summarise(
         cost, cost_ci = difference(by_seed(full), by_seed(t)) if selection != 'full' else (math.nan, math.nan)
         rows.append(dict(regime=regime, ratio=ratio, selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(n_clusters), n_train=int(t.n_train.iloc[0]), seeds=len(t), accuracy=accuracy, ci95=ci,
                          val_accuracy=t.val_accuracy.astype(float).mean(), gain=gain, gain_ci95=gain_ci, p=paired_p(by_seed(t), by_seed(chance)) if not math.isnan(gain) else math.nan,
-                         cost=cost, cost_ci95=cost_ci, seconds=t.train_seconds.mean(), **{c: t[c].astype(float).mean() for c in ('select_seconds', 'precision', 'recall')}, trainings=measured(t, by_seed(chance), by_seed(full))))
+                         cost=cost, cost_ci95=cost_ci, scoring=scoring_share(selection, int(t.epochs.iloc[0])), seconds=t.train_seconds.mean(), **{c: t[c].astype(float).mean() for c in ('select_seconds', 'precision', 'recall')}, trainings=measured(t, by_seed(chance), by_seed(full))))
     table = pd.DataFrame(rows).sort_values(['regime', 'ratio', 'selection', 'encoder', 'n_clusters'], key=lambda c: c.map(regimes.index) if c.name == 'regime' else c, ignore_index=True)
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
@@ -585,20 +592,23 @@ def removable(
 def best_at(
     summary: pd.DataFrame, # from `summarise`
     ratio: float, # the fraction kept
-) -> pd.Series: # the row with the best validation accuracy
-    "Who does best at a ratio, with equal epochs if there are any; chance is one of them."
+) -> pd.Series: # a row; of chance with `beside`, the selection that did best on the validation images, if any did better there
+    "What to select with at a ratio, with equal epochs if there are any: chance, unless something is better for sure."
     t = summary[(summary.regime == summary.regime.iloc[0]) & (summary.ratio == ratio) & (summary.selection != 'full')]
-    chance, others = t[t.selection == 'random'].iloc[0], t[[not is_chance(s) for s in t.selection]] # chance inside clusters is chance
-    if others.empty: return chance
-    best = chosen(others).iloc[0]
-    return best if best.val_accuracy >= chance.val_accuracy else chance
+    chance, others = t[t.selection == 'random'].iloc[0].copy(), t[[not is_chance(s) for s in t.selection]] # chance inside clusters is chance
+    best = chance if others.empty else chosen(others).iloc[0]
+    if best.p_holm < .05 and best.gain > 0 and best.val_accuracy >= chance.val_accuracy: return best
+    chance['beside'] = best if best.val_accuracy >= chance.val_accuracy and not others.empty else None
+    return chance
 
-def beats(row: pd.Series) -> str: # "beats random by …"
-    "How a selection stands to chance."
-    if row.selection == 'random': return 'no selection did better than chance on the validation images'
-    if math.isnan(row.p_holm): return 'one run cannot be compared with chance'
-    if row.p_holm >= .05: return f'a random subset is as good, as far as can be seen: the difference, {with_interval(row.gain, row.gain_ci95)}, does not stand out among all those that were looked at (p = {row.p_holm:.3f} after Holm)'
-    return f'it {"beats" if row.gain > 0 else "loses to"} a random subset by {with_interval(abs(row.gain), row.gain_ci95)}'
+def beats(row: pd.Series) -> str: # "it beats random by …"
+    "How what `best_at` takes stands to chance."
+    if row.selection != 'random': return f'it beats a random subset by {with_interval(row.gain, row.gain_ci95)}'
+    best = row.beside
+    if best is None: return 'no selection did better than chance on the validation images'
+    name = f'{best.selection}{space_of(best)}{or_rivals(best)}'
+    if math.isnan(best.p_holm): return f'{name} did better on the validation images, but one run cannot be compared with chance'
+    return f'nothing is better as far as can be seen; {name} did best on the validation images, and its difference to a random subset, {with_interval(best.gain, best.gain_ci95)}, does not stand out among all those that were looked at (p = {best.p_holm:.3f} after Holm)'
 
 def recommended(
     summary: pd.DataFrame, # from `summarise`
@@ -630,6 +640,7 @@ def recommend(
     what = (f'Remove {100 * (1 - r):g} %: that costs {with_interval(best.cost, best.cost_ci95)}' if affordable else
             f'Remove nothing, if {within:g} points matter: of what was tried, removing {100 * (1 - r):g} % costs least, {with_interval(best.cost, best.cost_ci95)}')
     saved = ', if a training takes as many optimiser steps' if best.regime == 'steps' else f', and a training of as many epochs takes {n / best.n_train:.1f} times fewer steps'
+    if best.regime != 'steps' and best.scoring: saved += f' ({n / (best.n_train + best.scoring * n):.1f} times with those of the short training that scores the images)'
     out = [f'{what}{saved}. Select with {best.selection}{space_of(best)}{or_rivals(best)}: {beats(best)}.']
     if r != fewest:
         least = best_at(summary, fewest)

@@ -26,10 +26,10 @@ from .training import Batches, Recipe, scale_of, threads, train_stack
 __all__ = ['NEIGHBOURS', 'PLENTIFUL', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
            'hard_prototypes', 'moderate', 'moderate_labels', 'middle_ranks', 'by_group', 'k_center',
            'facility_location', 'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours',
-           'coverage_centric', 'distinct_images', 'originals', 'distinct', 'difficulty', 'el2n', 'forgetting', 'ccs',
-           'apartness', 'ranked', 'ranked_inside', 'plentiful', 'leaning', 'drawn', 'leaning_sample', 'spaced_sample',
-           'leaning_location', 'cover_clusters', 'ours', 'ours_labels', 'Method', 'inside_classes', 'rank_and_prune',
-           'selection_names', 'rule_of', 'choose']
+           'coverage_centric', 'distinct_images', 'originals', 'distinct', 'short_epochs', 'difficulty', 'el2n',
+           'forgetting', 'ccs', 'apartness', 'ranked', 'ranked_inside', 'plentiful', 'leaning', 'drawn',
+           'leaning_sample', 'spaced_sample', 'leaning_location', 'cover_clusters', 'ours', 'ours_labels', 'Method',
+           'inside_classes', 'rank_and_prune', 'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -279,15 +279,22 @@ def distinct(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     return np.r_[stays, gone[np.argsort(certain[gone], kind='stable')][:m - len(stays)]]
 
 # %% ../nbs/06a_selections.ipynb #7dd8764a
+def short_epochs(
+    epochs: int, # of a full training
+    share: float = .1, # of them
+) -> int: # 2 at least: in the first epoch errors measure the order of the images
+    "Epochs of the training that finds difficulty."
+    return max(2, round(share * epochs))
+
 def difficulty(
     images: Images, # whose training split is to be judged
     recipe: Recipe = Recipe(), # of a full training
     seed: int = 0, # of the model
     share: float = .1, # of the epochs of a full training
-) -> pd.DataFrame: # a row an image: el2n, forgetting
+) -> pd.DataFrame: # a row an image: el2n, forgetting, wrong (at the end)
     "EL2N and forgetting, read off while one model trains for a tenth of the epochs."
     split, n = images.train, len(images.train)
-    short = Recipe(recipe.model, max(2, round(share * recipe.epochs)), recipe.batch_size, recipe.lr) # in the first epoch errors measure the order of the images
+    short = Recipe(recipe.model, short_epochs(recipe.epochs, share), recipe.batch_size, recipe.lr)
     length, events, seen = torch.zeros(n), torch.zeros(n), torch.zeros(n, dtype=torch.int64)
     right, learned = torch.zeros(2, n, dtype=torch.bool)
     y = torch.from_numpy(split.labels)

@@ -219,7 +219,9 @@ def as_matrix(
     what: str, # how errors call it
 ) -> np.ndarray: # (n, d)
     "Check shape and type, without reading the numbers."
-    if hasattr(x, 'detach'): x = x.detach().cpu().numpy() # a torch tensor
+    if hasattr(x, 'detach'): # a torch tensor
+        x = x.detach().cpu()
+        x = (x.float() if str(x.dtype) == 'torch.bfloat16' else x).numpy()
     try: x = x if isinstance(x, np.ndarray) else np.asarray(x)
     except ValueError as e: raise UserError(f'{what} are not a matrix of numbers: {e}') from e
     if x.ndim != 2 or x.dtype.kind not in 'fiu' or x.shape[1] == 0: raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')

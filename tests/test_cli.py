@@ -280,8 +280,8 @@ def test_a_limit_on_file_sizes_is_named(folder):
     is_one_sentence(*command(folder, *RUN.split(), '--out', 'out', file_size=8192), ['Cannot write', 'selection.parquet'])
     is_whole(folder/'out')
 
-@pytest.mark.parametrize('error, code, says', [(OSError(errno.ENOSPC, 'No space left on device', 'x.csv'), 2, 'semdedup: x.csv cannot be written: the disk is full: free some space, and run the same command again.\n'),
-                                               (OSError(errno.EDQUOT, 'Quota'), 2, 'semdedup: A file cannot be written: the disk quota is used up: free some space, and run the same command again.\n'),
+@pytest.mark.parametrize('error, code, says', [(OSError(errno.ENOSPC, 'No space left on device', 'x.csv'), 2, 'semdedup: x.csv cannot be read or written: the disk is full: free some space, and run the same command again.\n'),
+                                               (OSError(errno.EDQUOT, 'Quota'), 2, 'semdedup: A file cannot be read or written: the disk quota is used up: free some space, and run the same command again.\n'),
                                                (KeyboardInterrupt(), 130, 'semdedup: stopped. What was finished is kept: the same command goes on from there.\n')], ids=['full', 'quota', 'Ctrl-C'])
 def test_what_a_library_could_not_write_is_a_sentence(capsys, error, code, says):
     def command(): raise error

@@ -170,11 +170,13 @@ def test_copies_that_are_found():
     for index, keep in ([0, 1, 2], [0]), ([0, 0, 1], [0, 1, 2]): assert np.isnan(reports.copies_found(np.array(index), np.array(keep))).all()
 
 def test_recommendation_says_so_where_chance_is_as_good():
-    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, seeds=1, val_accuracy=1., accuracy=90., ci95=.1, p=.5, cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio), trainings=pd.DataFrame(dict(val_accuracy=[1.], accuracy=90., gain=.1, cost=.2))) | more
+    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, seeds=1, val_accuracy=1., accuracy=90., ci95=.1, p=.5, cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio), scoring=0., trainings=pd.DataFrame(dict(val_accuracy=[1.], accuracy=90., gain=.1, cost=.2))) | more
     table = pd.DataFrame([row('full', 1.), row('random', .5, val_accuracy=0.), row('ours', .5)])
-    assert reports.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps. Select with ours: a random subset is as good')
+    assert reports.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps. Select with random: nothing is better as far as can be seen; ours did best on the validation images')
     table.loc[2, ['p_holm', 'gain_ci95']] = .01, .05
     assert 'it beats a random subset by 0.1 points' in reports.recommend(table)[0]
+    assert reports.recommend(table.assign(scoring=.1))[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps (1.7 times with those of the short training')
+    assert 'Select with random' in reports.recommend(table.assign(gain=-.1))[0]
     table.loc[1, 'val_accuracy'] = 2.
     assert 'Select with random: no selection did better than chance' in reports.recommend(table)[0]
     table['cost'] = 3.
