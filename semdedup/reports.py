@@ -34,7 +34,7 @@ __all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLU
            'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape',
            'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page',
            'command_of', 'verb_of', 'facts_of', 'check_report', 'make_report', 'set_aside', 'run_stage', 'line_of',
-           'report_folders', 'compare_reports', 'verdicts', 'make_overview']
+           'report_folders', 'compare_reports', 'verdicts', 'of_the_way', 'way_text', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -935,6 +935,28 @@ def verdicts(
     "How often a line is above or below chance with p < .05."
     sure = table[p] < .05
     return {line: (int((sure & (t.gain > 0)).sum()), int((sure & (t.gain < 0)).sum()), len(t)) for line in LINES if len(t := table[table.line == line])}
+
+def of_the_way(
+    trainings: pd.DataFrame, # of a row of a summary
+) -> tuple[float, float, float]: # share, and its 95 % interval (NaN where the way itself may be none)
+    "How much of the way from a random subset to the full set a selection goes; the interval of a quotient is Fieller's (1954)."
+    from scipy.special import stdtrit
+    t = trainings[['gain', 'cost']].dropna()
+    gain, way, n = t.gain, t.gain + t.cost, len(t)
+    share = float(gain.mean() / way.mean())
+    if n < 2 or way.std() == 0: return share, math.nan, math.nan
+    q, (v, c, w) = float(stdtrit(n - 1, .975)), (np.cov(gain, way) / n)[[0, 0, 1], [0, 1, 1]]
+    g = q ** 2 * w / way.mean() ** 2
+    if g >= 1: return share, math.nan, math.nan
+    middle, half = (share - g * c / w) / (1 - g), q / abs(way.mean()) / (1 - g) * math.sqrt(max(v - 2 * share * c + share ** 2 * w - g * (v - c ** 2 / w), 0))
+    return share, float(middle - half), float(middle + half)
+
+def way_text(
+    trainings: pd.DataFrame, # as above
+) -> str: # "63 % (38 … 88)"
+    "The same, for a table."
+    share, low, high = of_the_way(trainings)
+    return (f'{100 * share:.0f} %' + ('' if math.isnan(low) else f' ({100 * low:.0f} … {100 * high:.0f})')).replace('-', '−')
 
 def make_overview(
     folder: str | Path, # where reports lie
