@@ -188,7 +188,7 @@ def run(
     result = train(images, [Run(picked.keep, seed + i, regime) for i in range(seeds)], recipe)
     mean, half = interval(result.accuracy)
     facts = dict(kept=len(picked.keep), of=len(picked), accuracy=result.accuracy.round(4).tolist(), steps=int(result.steps[0]), selection=picked.hash)
-    with atomic_write(out/'result.json') as tmp: tmp.write_text(json.dumps(facts, indent=1))
+    with atomic_write(out/'result.json') as tmp: tmp.write_text(json.dumps(facts, indent=1), encoding='utf-8')
     share = f'{len(picked.keep) / len(picked):.1%}'.replace('.0%', '%').replace('%', ' %')
     typer.echo(f'{images!r}')
     typer.echo(f'selection   {picked.config["name"]} in {encoder}: keeps {len(picked.keep):,} of {len(picked):,} images ({share}), {groups.n_clusters} clusters')

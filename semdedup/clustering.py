@@ -331,7 +331,7 @@ def default_n_clusters(
     return int(min(n, max(1, round((n * (2 * probes - 1) / (2 * passes)) ** .5))))
 
 # %% ../nbs/02_clustering.ipynb #61956462
-@dataclass
+@dataclass(eq=False)
 class Clusters:
     "Images in clusters: what `kmeans` and `gmm` return."
     labels: np.ndarray # (n,) int64, 0 … k-1

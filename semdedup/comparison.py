@@ -22,7 +22,7 @@ __all__ = ['FORMAT', 'Plan', 'reaches', 'who_probes', 'probers', 'batches', 'til
            'in_order', 'Batch', 'planned', 'collect', 'compared', 'wilson', 'measure_recall']
 
 # %% ../nbs/04a_comparison.ipynb #8be074d3
-@dataclass
+@dataclass(eq=False)
 class Plan:
     "Who is compared with whom."
     v: Vectors # checked, all rows valid
@@ -220,7 +220,7 @@ def claim(
         if not isinstance(known, dict) or known.get('format') != FORMAT: raise UserError(f'{folder} holds a checkpoint that this version of semdedup does not read. Remove the folder, or give another one.')
         return folder
     if any(not p.name.startswith('.') for p in folder.iterdir()): raise UserError(f'{folder} holds other files, and no checkpoint. Give a folder of its own.')
-    with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT)))
+    with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT)), encoding='utf-8')
     return folder
 
 # %% ../nbs/04a_comparison.ipynb #862cb1b1
@@ -232,9 +232,9 @@ class Checkpoint:
     def __post_init__(self) -> None:
         self.folder = claim(self.folder)
         note = self.folder/'checkpoint.json'
-        known = json.loads(note.read_text()).get('data')
+        known = json.loads(note.read_text(encoding='utf-8')).get('data')
         if known not in (None, self.data): raise UserError(f'{self.folder} holds a checkpoint of other embeddings. Give another folder, or remove this one.')
-        with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT, data=self.data)))
+        with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT, data=self.data)), encoding='utf-8')
     def read(self, name: str) -> list[np.ndarray] | None:
         "What was saved under this name, or None."
         try:
@@ -261,7 +261,7 @@ def in_order(
     return i[order], j[order], s[order]
 
 # %% ../nbs/04a_comparison.ipynb #6d8013e3
-@dataclass
+@dataclass(eq=False)
 class Batch:
     "The tiles of some clusters, and what has come back of them."
     name: str # of its file in a checkpoint

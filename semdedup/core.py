@@ -4,7 +4,7 @@
 
 # %% ../nbs/00_core.ipynb #555b1d91
 from __future__ import annotations
-import atexit, difflib, errno, functools, hashlib, itertools, json, os, re, shutil, sys, tempfile, threading, warnings
+import atexit, difflib, errno, functools, hashlib, itertools, json, math, os, re, shutil, sys, tempfile, threading, warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -357,6 +357,7 @@ def parse_bytes(
 ) -> int: # bytes
     "A size in bytes; raises `UserError` for what is none."
     units = {'': 1, 'B': 1, **{f'{p}B': 1000 ** (i + 1) for i, p in enumerate('KMGT')}, **{f'{p}IB': 1024 ** (i + 1) for i, p in enumerate('KMGT')}}
+    if isinstance(size, (int, float)) and not isinstance(size, bool) and 0 < size < math.inf: return int(size)
     m = re.fullmatch(r'\s*([0-9.]+)\s*([A-Za-z]*)\s*', str(size))
     try: return int(float(m[1]) * units[m[2].upper()])
     except (TypeError, KeyError, ValueError): raise UserError(f"memory is {size!r}; give it as '500MB', '1GB' or a number of bytes.") from None

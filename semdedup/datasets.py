@@ -22,7 +22,7 @@ __all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'DATASETS', 'Split', 'Images
            'last_fifth', 'torchvision_images', 'load_images', 'changed', 'with_copies', 'draw_aside', 'holdout']
 
 # %% ../nbs/00_datasets.ipynb #3f751f62
-@dataclass
+@dataclass(eq=False)
 class Split:
     "Images with labels: one part (train, test, validation) of a data set."
     images: np.ndarray # (n, c, h, w) uint8
@@ -40,7 +40,7 @@ class Split:
         return Split(self.images[rows], self.labels[rows], self.index[rows])
 
 # %% ../nbs/00_datasets.ipynb #d9dd070f
-@dataclass
+@dataclass(eq=False)
 class Images:
     "A data set in memory: what `load_images` returns."
     name: str # what the user called it

@@ -129,7 +129,7 @@ class TorchEncoder:
         self.precision = check_precision(precision, self.device)
         if precision != 'float32' and self.config: self.config['precision'] = precision # a network whose result must not be kept has none
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(images).to(self.device).float() / 255
+        x = torch.from_numpy(np.require(images, requirements='W')).to(self.device).float() / 255
         if x.shape[-2:] != (self.size, self.size):
             x = nn.functional.interpolate(x, size=(self.size, self.size), mode=self.interpolation, antialias=True)
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last) # grey becomes three channels here
@@ -404,7 +404,7 @@ def module_encoder(
     device: str | None = None, # cuda, mps or cpu
 ) -> TorchEncoder:
     "A network of the user's with ImageNet's preprocessing; its result is not cached."
-    encoder = TorchEncoder(type(module).__name__, copy.deepcopy(module), size or input_size(side, 64), **IMAGENET_INPUT, device=device)
+    encoder = TorchEncoder(type(module).__name__, copy.deepcopy(module).float(), size or input_size(side, 64), **IMAGENET_INPUT, device=device)
     encoder.config = {}
     return encoder
 
@@ -512,7 +512,7 @@ def name_of(
     encoder: Any, # what `get_encoder` takes
 ) -> str:
     "How an encoder is called in configurations."
-    return encoder if isinstance(encoder, str) else getattr(encoder, 'name', type(encoder).__name__)
+    return encoder if isinstance(encoder, str) else getattr(encoder, 'name', None) or getattr(encoder, '__name__', type(encoder).__name__)
 
 # %% ../nbs/01_embeddings.ipynb #5082f636
 def get_encoder(

@@ -145,7 +145,7 @@ def normal_logpdf(w: np.ndarray, mean: float, sd: float) -> np.ndarray:
     "The logarithm of the density."
     return -.5 * ((w - mean) / sd) ** 2 - np.log(sd * np.sqrt(2 * np.pi))
 
-@dataclass
+@dataclass(eq=False)
 class Mixture:
     "Two kinds of nearest neighbours: pictures without a copy (Gumbel), and copies (normal)."
     share: float # of copies
@@ -182,7 +182,7 @@ def fit_mixture(
     return single, best
 
 # %% ../nbs/08a_own.ipynb #c8a6fa63
-@dataclass
+@dataclass(eq=False)
 class Suggestion:
     "A threshold, and what it was read from."
     eps: float # duplicates have a similarity of at least 1 - eps
@@ -331,7 +331,7 @@ def suggest_eps(
 # %% ../nbs/08a_own.ipynb #d9f5f0fb
 CHUNK = 20_000 # pairs that are verified and saved at a time
 
-@dataclass
+@dataclass(eq=False)
 class Pictures:
     "Thumbnails as small squares, decoded when they are first asked for."
     thumbnails: Sequence[bytes] # of all images
@@ -371,7 +371,7 @@ def verified(
     return as_similarity(out)
 
 # %% ../nbs/08a_own.ipynb #f289ed90
-@dataclass
+@dataclass(eq=False)
 class Verified(Evidence):
     "Pairs of pictures that were compared themselves, and not by their embeddings."
     def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -391,7 +391,7 @@ def has_views(
     "Are the rows of an embedding those of `copies`, which `view_rows` makes of other views of a picture, too?"
     return scanned.config['encoder'] == Copies.config
 
-@dataclass
+@dataclass(eq=False)
 class Search:
     "What is at hand before a threshold is chosen: the readable images in keep order, twins put aside."
     rows: np.ndarray # (m,) int64, rows of the table that can be read

@@ -30,7 +30,7 @@ def margin(
     return (d + 4) * 2**-24 + 2 * v.off_unit + 2**-22 + (2**-8 if half else 0) # float16 rounds each number by up to 2⁻¹¹, two of them meet, and so does the sum
 
 # %% ../nbs/04_pairwise.ipynb #f33c5a83
-@dataclass
+@dataclass(eq=False)
 class Tile:
     "Rows to be compared with each other, or with others."
     rows: np.ndarray # (a,) int64 positions, in keep order if `cols` is None

@@ -252,7 +252,7 @@ def as_chw(
     return np.ascontiguousarray(np.asarray(im).transpose(2, 0, 1))
 
 # %% ../nbs/00a_photos.ipynb #a959cbe1
-@dataclass
+@dataclass(eq=False)
 class Photos:
     "Many images, none of them decoded yet: what `open_photos` returns."
     source: str # where they came from, for the report
@@ -303,7 +303,7 @@ class Photos:
         return digest(self.source, os.urandom(8).hex() if self.fingerprints is None else self.fingerprints)
 
 # %% ../nbs/00a_photos.ipynb #cb262b17
-@dataclass
+@dataclass(eq=False)
 class Files:
     "Reads files below a folder."
     root: str # the folder, or '' if names are whole paths
@@ -472,7 +472,7 @@ def number_labels(
     return np.array([-1 if v is None else number[str(v)] for v in values], np.int64), list(number)
 
 # %% ../nbs/00a_photos.ipynb #3255aa81
-@dataclass
+@dataclass(eq=False)
 class Members:
     "Reads files inside of uncompressed tars."
     tars: list[str] # paths
@@ -585,7 +585,7 @@ def channels_last(
     return a.transpose(1, 2, 0) if a.ndim == 3 and a.shape[2] not in (1, 3, 4) and a.shape[0] in (1, 3, 4) else a
 
 # %% ../nbs/00a_photos.ipynb #6536a94e
-@dataclass
+@dataclass(eq=False)
 class Cells:
     "Reads the cells of one column of Parquet files."
     files: list[str] # paths
@@ -663,7 +663,7 @@ def class_names(
     except (TypeError, KeyError): return None
 
 # %% ../nbs/00a_photos.ipynb #001375c0
-@dataclass
+@dataclass(eq=False)
 class Stack:
     "Reads images from one array, (n, h, w), (n, h, w, c) or (n, c, h, w)."
     array: np.ndarray | None # the images, or None if they are to be mapped
@@ -724,7 +724,7 @@ def from_images(
     return from_array(part.images, f'{images.name}:{split or "train"}', part.labels, images.classes, f'{split or "train"}/')
 
 # %% ../nbs/00a_photos.ipynb #5f5b6fd1
-@dataclass
+@dataclass(eq=False)
 class Items:
     "Reads images from anything that has a length and items."
     items: Any # a data set

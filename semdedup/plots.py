@@ -258,5 +258,5 @@ def publish(
     with atomic_write(folder/f'{name}.csv') as tmp: table.to_csv(tmp, index=False, float_format='%.6g')
     with atomic_write(folder/f'{name}.{kind}') as tmp, matplotlib.rc_context({'svg.hashsalt': name}):
         fig.savefig(tmp, format=kind, dpi=120, metadata={'Date': None} if kind == 'svg' else None)
-    with atomic_write(folder/f'{name}.json') as tmp: tmp.write_text(json.dumps(dict(file=f'{name}.{kind}', caption=caption, alt=alt, inches=fig.get_figwidth()), ensure_ascii=False))
+    with atomic_write(folder/f'{name}.json') as tmp: tmp.write_text(json.dumps(dict(file=f'{name}.{kind}', caption=caption, alt=alt, inches=fig.get_figwidth()), ensure_ascii=False), encoding='utf-8')
     return fig

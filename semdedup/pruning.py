@@ -336,7 +336,7 @@ RULES = ('cover', 'semdedup')
 class BelowFloor(UserError):
     "A threshold was asked for that needs pairs that are not at hand."
 
-@dataclass
+@dataclass(eq=False)
 class Evidence:
     "What a comparison found: enough to decide for any threshold from `floor` up."
     plan: Plan # who was compared with whom
@@ -513,7 +513,7 @@ def stand_ins(
     return of, s
 
 # %% ../nbs/05_pruning.ipynb #fda99448
-@dataclass
+@dataclass(eq=False)
 class Decided(Evidence):
     "What `cover_in_parts` found: the decision for one threshold, without the pairs that others would need."
     size: int | None = None # the target that it was made for
@@ -896,6 +896,8 @@ def deduplicate(
     if eps is not None and target is not None: raise UserError(f'eps is {eps} and target is {target}; give one of them.')
     if eps is None and target is None: eps = .05
     eps = None if eps is None else float(check_range('eps', eps, 0, 2))
+    check_range('recall', recall, 0, whole=True)
+    if groups is not None and n_clusters is not None: raise UserError(f'groups are given, and n_clusters is {n_clusters}; give one of them.')
     target = target.item() if isinstance(target, np.generic) else target
     probes, memory, device = check_range('probes', probes, 1, whole=True), parse_bytes(memory), best_device(device)
     v = open_vectors(x, column, claim(checkpoint) if checkpoint else None).check()
@@ -917,7 +919,7 @@ def deduplicate(
     evidence.lengths, evidence.device = v.lengths, device
     found = select(evidence, names, config)
     found.stats |= dict(pairs_compared=evidence.plan.n_pairs(), pairs_possible=len(rows) * (len(rows) - 1) // 2)
-    if recall: found.stats['recall'] = measure_recall(replace(evidence.plan, use=None), 1 - found.config['eps'], check_range('recall', recall, 1, whole=True), seed)
+    if recall: found.stats['recall'] = measure_recall(replace(evidence.plan, use=None), 1 - found.config['eps'], recall, seed)
     return found
 
 # %% ../nbs/05_pruning.ipynb #ee821d3e

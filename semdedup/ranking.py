@@ -14,7 +14,7 @@ from .core import UserError, check_finite, check_name, check_seed
 __all__ = ['RANK_TYPES', 'Ranking', 'random_scores', 'cossim_scores', 'rank', 'as_scores']
 
 # %% ../nbs/03_ranking.ipynb #603193c8
-@dataclass
+@dataclass(eq=False)
 class Ranking:
     "Scores of items, and how they were made: what `rank` returns. An array of your own is as good."
     scores: np.ndarray # (n,) float32, larger is more typical

@@ -134,16 +134,16 @@ def claim_folder(
     "Make the folder and write `config.json`; raises `UserError` if it holds results of another configuration."
     out, plain = make_folder(out), json.loads(json.dumps(config))
     if check_claim(out, plain, grows): return out
-    with atomic_write(out/'config.json') as tmp: tmp.write_text(json.dumps(plain, indent=1))
+    with atomic_write(out/'config.json') as tmp: tmp.write_text(json.dumps(plain, indent=1), encoding='utf-8')
     return out
 
 # %% ../nbs/08_reports.ipynb #7e62edc8
 class State:
     "What has been done in a folder: `.state/NAME` holds a digest of what it was done with."
     def __init__(self, out: Path): self.out, self.folder = out, make_folder(out/'.state')
-    def done(self, name: str, key: str) -> bool: return (self.folder/name).exists() and (self.folder/name).read_text() == key
+    def done(self, name: str, key: str) -> bool: return (self.folder/name).exists() and (self.folder/name).read_text(encoding='utf-8') == key
     def finish(self, name: str, key: str) -> None:
-        with atomic_write(self.folder/name) as tmp: tmp.write_text(key)
+        with atomic_write(self.folder/name) as tmp: tmp.write_text(key, encoding='utf-8')
     @contextmanager
     def alone(self) -> Iterator[None]:
         "Keep other processes out of the folder: each would write the whole table of results."
@@ -745,7 +745,7 @@ def figure_html(
     name: str, # of the figure
 ) -> str:
     "A published figure, with its caption, and the file of its table."
-    about = json.loads((folder/f'{name}.json').read_text())
+    about = json.loads((folder/f'{name}.json').read_text(encoding='utf-8'))
     src = data_uri((folder/about['file']).read_bytes(), about['file'].rsplit('.', 1)[1])
     size = f'max-width:{6.5 * about["inches"]:.1f}rem;min-width:{min(3.6 * about["inches"], 38):.1f}rem'
     return (f'<figure><div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}"><img src="{src}" alt="{escape(about["alt"])}" style="{size}"></div>'
@@ -894,7 +894,7 @@ def run_stage(
     say({'E1': 'E1: similarities inside clusters', 'E2': 'E2: accuracy of what is kept', 'report': 'writing the page'}[stage])
     run_notebook(STAGES[stage], out, parameters)
     if stage == 'report': write_page(out/f'{STAGES[stage]}.ipynb', out/'index.html', title)
-    missing = int((out/'missing.json').read_text()) if stage == 'E2' else 0
+    missing = int((out/'missing.json').read_text(encoding='utf-8')) if stage == 'E2' else 0
     if missing: say(f'E2: the time is up, {missing:,} trainings are missing; the same command goes on with them')
     else: state.finish(stage, key)
     return False
@@ -921,7 +921,7 @@ def compare_reports(
     "What the lines of an overview gain over chance with equal epochs: of each line the selection that `chosen` takes, with p-values corrected for all of the line."
     candidates = []
     for folder in folders:
-        t, name = read_summary(folder), json.loads((folder/'config.json').read_text())['dataset']
+        t, name = read_summary(folder), json.loads((folder/'config.json').read_text(encoding='utf-8'))['dataset']
         t = t[(t.regime == t.regime.iloc[0]) & t.gain.notna()].assign(line=lambda t: t.selection.map(line_of))
         candidates.append(t[t.line != ''].assign(dataset=name))
     table = pd.concat(candidates, ignore_index=True)

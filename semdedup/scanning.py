@@ -155,7 +155,7 @@ def look(
 # %% ../nbs/01b_scanning.ipynb #b9a9b43b
 BLOCK = 32 # images a block: fixed, never derived from the number of processes
 
-@dataclass
+@dataclass(eq=False)
 class Block:
     "Some images that were looked at."
     rows: np.ndarray # (b,) positions in the list
@@ -390,7 +390,7 @@ class Thumbnails(Sequence[bytes]):
     def __len__(self) -> int: return len(self.rows)
     def __getitem__(self, i: Any) -> Any: return self.cells[int(self.rows[i])].as_py()
 
-@dataclass
+@dataclass(eq=False)
 class Scanned:
     "What one pass over images leaves."
     table: pd.DataFrame # a row an image: index, id, label (-1 for none), width, height, bytes, colours, sharpness (NaN if it was not asked for), bytes_digest, pixels_digest, problem ('' or why it cannot be read)
@@ -557,9 +557,11 @@ def scan(
     config = {'encoder': enc.config or {'encoder': enc.name}, 'side': side, 'sharp': sharp, 'max_pixels': max_pixels(), 'version': VERSION}
     marks = [i.to_bytes(16, 'big') for i in range(len(photos))] if photos.fingerprints is None else [bytes(f) for f in photos.fingerprints]
     store, own = store_for(photos, enc, config, cache)
-    missing = np.flatnonzero(find(marks, store.read(), sound=True) < 0)
-    if len(missing): look_and_encode(photos, missing, marks, enc, side, store, n_workers, sharp)
     kept = store.read()
+    missing = np.flatnonzero(find(marks, kept, sound=True) < 0)
+    if len(missing):
+        look_and_encode(photos, missing, marks, enc, side, store, n_workers, sharp)
+        kept = store.read()
     scanned = gather(photos, last_seen(marks, kept), kept, config)
     if scanned.x is None:
         reasons = ', '.join(sorted(set(scanned.table.problem))[:3])

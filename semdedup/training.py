@@ -233,7 +233,7 @@ def train_stack(
 # %% ../nbs/06_training.ipynb #df33e97f
 REGIMES = ('epochs', 'steps')
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     "One training that is wanted: which images, which seed, which regime."
     subset: np.ndarray # (n,) int64, rows of the training split
@@ -309,6 +309,7 @@ def train(
     for r in runs:
         check_name('regime', r.regime, REGIMES)
         if len(r.subset) == 0: raise UserError('A selection keeps no image: there is nothing to train on. Keep more.')
+    if not len(runs): return pd.DataFrame()
     device = best_device(device)
     check_precision(recipe.precision, device)
     at_once = at_once or (MODELS[recipe.model].at_once if device == 'cpu' else 256)
@@ -389,7 +390,7 @@ def holm(
     return out
 
 # %% ../nbs/06_training.ipynb #a559af32
-@dataclass
+@dataclass(eq=False)
 class Scores:
     "Accuracy of selections beside random subsets of the same size: what `evaluate` returns."
     runs: pd.DataFrame # a row a training: selection, n_train, seed, steps, accuracy, train_seconds
