@@ -89,7 +89,7 @@ def store(path):
     assert kept is None or kept.num_rows == 1
 
 def piece(folder):
-    Store(folder).add([b'm' * 16], [Look(8, 8, 100, 1., 'a', 'b', b'jpeg')], [X[0].tobytes()])
+    Store(folder).add([b'm' * 16], [Look(8, 8, 100, 2, 1., 'a', 'b', b'jpeg')], [X[0].tobytes()])
     return next(folder.glob('*.arrow'))
 
 @functools.cache
