@@ -814,7 +814,7 @@ def open_path(
     if path.suffix in ('.parquet', '.pq'): return from_parquet([path], column, label_column)
     if path.suffix == '.tar': return from_tars([path], label_column)
     if is_image(path.name, str(path)): return from_paths([path])
-    raise UserError(f'{printable(source)} is no folder, image, .tar, .parquet, .npy or .npz: images cannot be read from it.')
+    raise UserError(f'{printable(source)} is no folder, image, .tar, .parquet, .npy or .npz: images cannot be read from it.{" Unpack it first." if source.lower().endswith((".zip", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")) else ""}')
 
 def shards(
     folder: Path, # where they lie, at any depth
@@ -871,6 +871,9 @@ def positions_in(
     if samples and root and isinstance(samples[0], tuple) and isinstance(samples[0][0], str):
         names = [printable(os.path.relpath(path, root)) for path, *_ in samples]
         unknown = sorted(set(names) - set(ids))
+        passed_over = [u for u in unknown if os.path.islink(os.path.join(root, u)) or os.path.basename(u).startswith('.')] # `list_folder` has the image that a link leads to, once
+        if passed_over: warnings.warn(f'{len(passed_over)} files of the data set are links to other images, or hidden, such as {passed_over[0]!r}: they were not looked at, and are left out.')
+        unknown = sorted(set(unknown) - set(passed_over))
         if not unknown:
             stays = {ids[k] for k in keep}
             return [i for i, name in enumerate(names) if name in stays]

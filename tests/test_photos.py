@@ -515,6 +515,9 @@ def test_a_selection_of_other_files_is_refused(tmp_path):
     own = ImageFolder(str(write(tmp_path, {f'{c}/{i}.png': LOSSLESS['png'] for c in 'ab' for i in range(2)})))
     assert positions_in(own, ['a/0.png', 'a/1.png', 'b/0.png', 'b/1.png', 'b/2.gif'], np.array([1, 4])) == [1]
     with pytest.raises(UserError, match=r"1 of the 4 files .* such as 'b/1.png'"): positions_in(own, ['a/0.png', 'a/1.png', 'b/0.png'], np.array([0]))
+    class Linked: samples, root = [(str(tmp_path/n), 0) for n in ('a/0.png', 'b/link.png', 'b/._0.png')], str(tmp_path)
+    (tmp_path/'a').mkdir(exist_ok=True); (tmp_path/'b').mkdir(exist_ok=True); (tmp_path/'b'/'link.png').symlink_to('../a/0.png')
+    with pytest.warns(UserWarning, match='2 files of the data set are links to other images, or hidden'): assert positions_in(Linked(), ['a/0.png'], np.array([0])) == [0]
     with pytest.raises(UserError, match='4 of the 4 files'): positions_in(own, ['x', 'y'], np.array([0]))
     assert positions_in(own, list('wxyz'), np.array([3])) == [3]       # names that mean something else, as many
 
