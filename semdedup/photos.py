@@ -844,6 +844,7 @@ def open_photos(
     "Open images wherever they lie. Raises `UserError` where there are none."
     own = None if labels is None or isinstance(labels, str) else list(labels)
     if isinstance(labels, str) and labels not in ('folders', 'none'): raise UserError(f"labels is {labels!r}; it must be 'folders', 'none', or a list with one label an image.")
+    if isinstance(source, str) and not source: raise UserError('The path is empty. Give . for the working folder.')
     if isinstance(source, Photos): photos = source
     elif isinstance(source, (str, os.PathLike)): photos = open_path(os.fsdecode(source), labels, column, label_column, split)
     elif isinstance(source, (Images, Split)): photos = from_images(source, split)

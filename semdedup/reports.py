@@ -34,7 +34,7 @@ __all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLU
            'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape',
            'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page',
            'command_of', 'verb_of', 'facts_of', 'check_report', 'make_report', 'set_aside', 'run_stage', 'line_of',
-           'report_folders', 'compare_reports', 'verdicts', 'of_the_way', 'way_text', 'make_overview']
+           'report_folders', 'titles_of', 'compare_reports', 'verdicts', 'of_the_way', 'way_text', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -915,13 +915,20 @@ def report_folders(
     if not found: raise UserError(f'There are no reports in {folder}. Make one with: semdedup report --out {Path(folder)/"NAME"}')
     return found
 
+def titles_of(
+    folders: Sequence[Path], # of reports
+) -> list[str]: # one a folder, each once
+    "The data set of each report; with the folder's name where several are of one data set."
+    names = [json.loads((f/'config.json').read_text(encoding='utf-8'))['dataset'] for f in folders]
+    return [n if names.count(n) == 1 else f'{n} ({f.name})' for n, f in zip(names, folders)]
+
 def compare_reports(
     folders: Sequence[Path], # of reports
-) -> pd.DataFrame: # dataset, line, and the columns of a summary
+) -> pd.DataFrame: # dataset (of `titles_of`), line, and the columns of a summary
     "What the lines of an overview gain over chance with equal epochs: of each line the selection that `chosen` takes, with p-values corrected for all of the line."
     candidates = []
-    for folder in folders:
-        t, name = read_summary(folder), json.loads((folder/'config.json').read_text(encoding='utf-8'))['dataset']
+    for folder, name in zip(folders, titles_of(folders)):
+        t = read_summary(folder)
         t = t[(t.regime == t.regime.iloc[0]) & t.gain.notna()].assign(line=lambda t: t.selection.map(line_of))
         candidates.append(t[t.line != ''].assign(dataset=name))
     table = pd.concat(candidates, ignore_index=True)
