@@ -526,7 +526,7 @@ def cross_fitted(
 
 def or_rivals(row: pd.Series) -> str: # " (halves of the seeds would have taken …)"
     "What else might have been chosen."
-    return f' (it is a close call: halves of the seeds chose {row.rivals}, and the numbers are what each half measures of the other\'s choice)' if row.get('rivals') else ''
+    return f' (a close call: halves of the seeds chose {row.rivals}; the numbers are what each half measures of the other\'s choice)' if row.get('rivals') else ''
 
 def answer(
     summary: pd.DataFrame, # from `summarise`
@@ -606,7 +606,7 @@ def beats(row: pd.Series) -> str: # "it beats random by …"
     if row.selection != 'random': return f'it beats a random subset by {with_interval(row.gain, row.gain_ci95)}'
     best = row.beside
     if best is None: return 'no selection did better than chance on the validation images'
-    name = f'{best.selection}{space_of(best)}{or_rivals(best)}'
+    name = f'{best.selection}{space_of(best)}'
     if math.isnan(best.p_holm): return f'{name} did better on the validation images, but one run cannot be compared with chance'
     return f'nothing is better as far as can be seen; {name} did best on the validation images, and its difference to a random subset, {with_interval(best.gain, best.gain_ci95)}, does not stand out among all those that were looked at (p = {best.p_holm:.3f} after Holm)'
 
@@ -644,7 +644,7 @@ def recommend(
     out = [f'{what}{saved}. Select with {best.selection}{space_of(best)}{or_rivals(best)}: {beats(best)}.']
     if r != fewest:
         least = best_at(summary, fewest)
-        out.append(f'If only {100 * fewest:g} % can stay, use {least.selection}{space_of(least)}{or_rivals(least)}: {beats(least)}, and costs {with_interval(least.cost, least.cost_ci95)}.')
+        out.append(f'If only {100 * fewest:g} % can stay, that costs {with_interval(least.cost, least.cost_ci95)}. Select with {least.selection}{space_of(least)}{or_rivals(least)}: {beats(least)}.')
     return out
 
 # %% ../nbs/08_reports.ipynb #8371da74
