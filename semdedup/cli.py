@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools, json, os, re, shlex, sys, warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import semdedup
 import typer
 from .core import MENDABLE, UserError, atomic_write, check_name, check_range, check_seed, digest, from_json
@@ -28,7 +28,7 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'Model
 def stop_with(
     code: int, # the process's exit code
     text: str, # one sentence
-) -> None:
+) -> NoReturn:
     "Print one sentence on standard error and leave with an exit code."
     typer.echo(f'semdedup: {text}', err=True)
     raise typer.Exit(code)
@@ -541,11 +541,10 @@ def leaks(
     if csv: write_csv(found.table, out/'leaks.csv')
     with atomic_write(out/'clean.txt') as tmp: tmp.write_bytes(b''.join(n.encode('utf-8', 'surrogateescape') + b'\n' for n in names_in(found.test, found.clean)))
     page = gallery.write_leaks_page(found, out/'index.html', typed(ctx), typed(ctx, ('eps',)))
-    tell, ranked = say if list_ else typer.echo, found.ranked
-    odd = int(((ranked['label'] >= 0) & (ranked['duplicate_label'] >= 0) & (ranked['label'] != ranked['duplicate_label'])).sum())
+    tell = say if list_ else typer.echo
     tell(f'training    {found.train!r}')
     tell(f'test        {found.test!r}')
-    tell(f'leaks       {len(ranked):,} of {len(found):,} test images have a near-copy in training (eps {found.config["eps"]:.4g}), {odd:,} of them with another label')
+    tell(f'leaks       {len(found.ranked):,} of {len(found):,} test images have a near-copy in training (eps {found.config["eps"]:.4g}), {len(found.odd):,} of them with another label')
     tell(f'clean       {len(found.clean):,}: {out/"clean.txt"}; {int((found.table["problem"] != "").sum()):,} cannot be read')
     for photos in found.train, found.test: warn_of(photos)
     tell(f'manifest    {out/"leaks.parquet"}')

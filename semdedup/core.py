@@ -18,8 +18,8 @@ import numpy as np
 __all__ = ['MENDABLE', 'ONE_THREAD', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'bad_rows',
            'some_rows', 'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder',
            'current_umask', 'atomic_write', 'cache_home', 'or_temporary', 'cache_dir', 'data_root', 'natural',
-           'progress', 'blocks', 'cpu_count', 'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers',
-           'workers_on', 'parse_bytes']
+           'progress', 'blocks', 'random_rows', 'cpu_count', 'thread_pools', 'OneThread', 'Workers', 'alone',
+           'DaskWorkers', 'workers_on', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -242,6 +242,14 @@ def blocks(
 ) -> list[slice]: # slices that cover the rows
     "Cut `n` rows into consecutive blocks."
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+def random_rows(
+    n: int, # rows
+    m: int, # how many of them
+    rng: np.random.Generator, # chance
+) -> np.ndarray: # (m,) int64, ascending
+    "Uniform, without replacement: the random subset that selections are compared with is the same wherever it is drawn."
+    return np.sort(rng.permutation(n)[:m])
 
 # %% ../nbs/00_core.ipynb #b72c6f64
 def cpu_count() -> int: # at least 1

@@ -58,7 +58,7 @@ class Images:
 
 # %% ../nbs/00_datasets.ipynb #b7f74d2b
 def as_images(
-    a: np.ndarray, # (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3; bytes, or floats in 0–1 or 0–255
+    a: np.ndarray, # (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3; bytes, or numbers from 0 to 1 or to 255
     what: str = 'images', # how errors call them
 ) -> np.ndarray: # (n, c, h, w) uint8
     "Bring an array of images into the one shape and type that is used everywhere."

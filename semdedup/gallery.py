@@ -305,8 +305,7 @@ def write_leaks_page(
         return [dict(a=test(int(r.index_), train.label(int(r.duplicate_of))), role_a=role, said_a=f'test · {r.duplicate_similarity:.3f}' + (f' · {WHAT[r.exact]}' if role == 'leak' else ''), s=f'{r.duplicate_similarity:.6f}' if role == 'leak' else None,
                      b=train(int(r.duplicate_of)), role_b='keep', said_b='training') for r in part.rename(columns={'index': 'index_'}).itertuples()]
     ranked, below = found.ranked, t[~t['leak'] & (of >= 0)].sort_values('duplicate_similarity', ascending=False, kind='stable')
-    known = (ranked['label'] >= 0) & (ranked['duplicate_label'] >= 0)
-    odd = ranked[known & (ranked['label'] != ranked['duplicate_label'])]
+    odd = found.odd
     k = SHOWN['leaks']
     sections = [dict(id='leaks', name='Leaks, the most certain first', kind='pairs', rows=rows(ranked.head(k), 'leak'), said=first_few(len(ranked), k, 'leaks'))] if len(ranked) else []
     if len(odd): sections.append(dict(id='labels', name='Leaks with another label', kind='pairs', rows=rows(odd.head(SHOWN['labels']), 'leak'), said=f'The same picture, with one label in training and another in the test set. {first_few(len(odd), SHOWN["labels"], "pairs")}'))

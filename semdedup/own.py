@@ -869,6 +869,8 @@ class Leaks:
     def clean(self) -> np.ndarray: return np.flatnonzero(~self.table['leak'] & (self.table['problem'] == '')) # (c,) int64, test images without a match
     @cached_property
     def ranked(self) -> pd.DataFrame: return self.table[self.table['leak']].sort_values('duplicate_similarity', ascending=False, kind='stable') # the leaks, the most certain first
+    @property
+    def odd(self) -> pd.DataFrame: return self.ranked[self.ranked['label'].ge(0) & self.ranked['duplicate_label'].ge(0) & self.ranked['label'].ne(self.ranked['duplicate_label'])] # the leaks whose match has another label
     def __len__(self) -> int: return len(self.table)
     def __repr__(self) -> str: return f'Leaks({int(self.table["leak"].sum()):,} of {len(self):,} test images have a near-copy in training, eps={self.config["eps"]:g})'
     def rethreshold(self, eps: float) -> Leaks:
@@ -965,7 +967,7 @@ def match(
 # %% ../nbs/08a_own.ipynb #6a1dd6c9
 def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray:
     "Values of some rows as a column of all."
-    out = np.full(n, missing, values.dtype if values.dtype != object else object)
+    out = np.full(n, missing, values.dtype)
     out[rows] = values
     return out
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from .clustering import Clusters, kmeans
 from .copies import find_candidates, verify
-from .core import UserError, Workers, blocks, check_name, check_range, check_seed, digest
+from .core import UserError, Workers, blocks, check_name, check_range, check_seed, digest, random_rows
 from .datasets import Images
 from .embeddings import embed
 from .pairwise import nearest_rows
@@ -92,7 +92,7 @@ def top(
 # %% ../nbs/06a_selections.ipynb #38199b3f
 def random_subset(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "Uniform, without replacement."
-    return np.sort(rng.permutation(len(pool))[:m])
+    return random_rows(len(pool), m, rng)
 
 def prototypes(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     "The most similar to their centroid (Sorscher et al. 2022, easy)."

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
-from .core import UserError, Workers, blocks, check_name, check_range, digest, progress
+from .core import UserError, Workers, blocks, check_name, check_range, digest, progress, random_rows
 from .datasets import Images, Split
 from .embeddings import PRECISIONS, best_device, check_precision
 from .pruning import Selection
@@ -304,7 +304,7 @@ def train(
     checkpoints: int = 0, # accuracies on the way, where steps are equal
     done: Callable[[np.ndarray, pd.DataFrame, pd.DataFrame], None] | None = None, # called with (positions of the runs, their results, their curve) after each stack
     until: float | None = None, # no stack is begun after this moment (`time.time()`): its runs are left out
-) -> pd.DataFrame: # a row a run: n_train, steps, accuracy (per cent), val_accuracy, train_seconds
+) -> pd.DataFrame: # a row a run: n_train, steps, accuracy (per cent), val_accuracy if there is a validation split, train_seconds
     "Train every run, those of equal size and steps together and those that are the same once; seconds are those of the stack, shared out equally."
     for r in runs:
         check_name('regime', r.regime, REGIMES)
@@ -393,7 +393,7 @@ def holm(
 @dataclass(eq=False)
 class Scores:
     "Accuracy of selections beside random subsets of the same size: what `evaluate` returns."
-    runs: pd.DataFrame # a row a training: selection, n_train, seed, steps, accuracy, train_seconds
+    runs: pd.DataFrame # a row a training: selection, kind (the selection, random or full), n_train, seed, steps, accuracy, train_seconds
     summary: pd.DataFrame # a row a selection: mean accuracy with its 95 % interval, difference to random, seconds
     def __repr__(self) -> str: return self.summary.round(2).to_string(index=False)
     def _repr_html_(self) -> str: return self.summary.round(2).to_html(index=False)
@@ -428,7 +428,7 @@ def with_chance(
     for i, s in enumerate(selections):
         keep, name = kept_rows(s, images, i), f'{i}: {s.config["name"]}' if isinstance(s, Selection) else str(i)
         add(name, name, lambda seed: keep)
-        add(name, 'random', lambda seed: np.sort(np.random.default_rng(seed).permutation(n)[:len(keep)]))
+        add(name, 'random', lambda seed: random_rows(n, len(keep), np.random.default_rng(seed)))
     return pd.DataFrame(facts), runs
 
 # %% ../nbs/06_training.ipynb #7cac8a87
