@@ -187,7 +187,7 @@ class Suggestion:
     "A threshold, and what it was read from."
     eps: float # duplicates have a similarity of at least 1 - eps
     why: str # one sentence
-    nearest: np.ndarray = field(repr=False) # (n,) similarity of each image to its most similar one
+    nearest: np.ndarray = field(repr=False) # (n,) similarity of each image to the most similar of those that come before it in keep order: each pair counts once
     chance: np.ndarray = field(repr=False) # (m,) similarity of random pairs
     found: int = 0 # so many of `nearest` reach the threshold
     odds: bool = False # are these probabilities, and not cosines?
@@ -213,7 +213,7 @@ RANDOM = 1000 # random pairs that are compared
 SMALLEST = 50 # nearest neighbours from which a distribution can be fitted
 
 def suggest_from(
-    nearest: np.ndarray, # (n,) similarity of each image to its nearest neighbour
+    nearest: np.ndarray, # (n,) similarity of each image to its nearest neighbour (of one collection: among those before it, so that a pair counts once)
     chance: np.ndarray, # (m,) similarity of random pairs
     odds: bool = False, # are these probabilities, and not cosines?
     default: float | None = None, # where there are too few images to tell; 0.2 for probabilities and 0.05 for cosines if not given
