@@ -20,10 +20,10 @@ from .pruning import find_stand_ins
 from .reports import data_uri
 
 # %% auto #0
-__all__ = ['SHOWN', 'WHAT', 'WIDTH', 'HEIGHT', 'image_kind', 'in_words', 'Shots', 'groups_of', 'first_few', 'group_section',
-           'doubtful_pairs', 'pair_rows', 'doubtful_section', 'odd_section', 'label_section', 'split_section',
-           'cluster_section', 'problem_section', 'across', 'steps_of', 'eps_steps', 'histogram', 'step_table',
-           'ticks_of', 'threshold_part', 'answer_of', 'write_html', 'write_gallery', 'write_leaks_page',
+__all__ = ['SHOWN', 'WHAT', 'WIDTH', 'HEIGHT', 'GO', 'LEAK', 'image_kind', 'in_words', 'Shots', 'groups_of', 'first_few',
+           'group_section', 'doubtful_pairs', 'pair_rows', 'doubtful_section', 'odd_section', 'label_section',
+           'split_section', 'cluster_section', 'problem_section', 'across', 'steps_of', 'eps_steps', 'histogram',
+           'step_table', 'ticks_of', 'threshold_part', 'answer_of', 'write_html', 'write_gallery', 'write_leaks_page',
            'leak_threshold']
 
 # %% ../nbs/08b_gallery.ipynb #ee8a476a
@@ -235,6 +235,8 @@ def ticks_of(odds: bool) -> list[dict[str, Any]]: # for the template
     return [dict(x=float(across(t, odds)), text=f'{t:g}') for t in TICKS[odds]]
 
 # %% ../nbs/08b_gallery.ipynb #4ac5020c
+GO = dict(question='what would go?', verb='go as copies', counted='copies that go') # words of the slider
+
 def threshold_part(found: Found) -> dict[str, Any]: # for the template
     "Everything about the threshold."
     s, eps, n, steps = found.suggestion, found.config['eps'], len(found), steps_of(found)
@@ -244,7 +246,7 @@ def threshold_part(found: Found) -> dict[str, Any]: # for the template
     part = dict(why=why, n=n, x=float(across(1 - eps, found.config['verified'])), ticks=ticks_of(found.config['verified']))
     if s is not None and len(s.nearest): part |= histogram(s, f'Histogram of the similarity of {len(s.nearest):,} images to their nearest neighbour, with random pairs, and the threshold at {1 - eps:.4g}: {s.found:,} reach the suggested one.')
     at = int(np.argmin([abs(v - eps) for v, *_ in steps]))
-    return part | dict(steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} images go as copies.', table=step_table(steps, at, n))
+    return part | dict(steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} images {GO["verb"]}.', **GO, table=step_table(steps, at, n))
 
 # %% ../nbs/08b_gallery.ipynb #c8e5be5e
 def answer_of(found: Found) -> str:
@@ -319,6 +321,8 @@ def write_leaks_page(
                       notes=f'encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page has one row for each test image.')
 
 # %% ../nbs/08b_gallery.ipynb #cd881982
+LEAK = dict(question='what would be a leak?', verb='are leaks', counted='leaks')
+
 def leak_threshold(found: Leaks, command: str) -> dict[str, Any]: # for the template
     "The slider for leaks."
     s, eps, n = found.suggestion, found.config['eps'], len(found)
@@ -327,6 +331,6 @@ def leak_threshold(found: Leaks, command: str) -> dict[str, Any]: # for the temp
     tried = eps_steps(eps, min(.99, max(6 * eps, .5)), 90)
     steps = [[v, int(len(best) - np.searchsorted(best, 1 - v - 6e-8)), float(across(1 - v, odds))] for v in tried] # the table has them in float32, which is off by up to 6e-8
     at = tried.index(float(eps))
-    part = dict(why=f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {s.why}.' if s else f'You asked for eps={eps:g}: a similarity of at least {1 - eps:.4g}.', n=n, x=float(across(1 - eps, odds)), steps=steps, at=at, command=command, said=f'eps {eps:.4g}: {steps[at][1]:,} of {n:,} test images leak.',
-                ticks=ticks_of(odds), table=step_table(steps, at, n))
+    part = dict(why=f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {s.why}.' if s else f'You asked for eps={eps:g}: a similarity of at least {1 - eps:.4g}.', n=n, x=float(across(1 - eps, odds)), steps=steps, at=at, command=command, said=f'eps {eps:.4g}: {steps[at][1]:,} of {n:,} test images {LEAK["verb"]}.',
+                **LEAK, ticks=ticks_of(odds), table=step_table(steps, at, n))
     return part | (histogram(s, f'Histogram of the similarity of {len(s.nearest):,} test images to the nearest training image, with random pairs, and the threshold at {1 - eps:.4g}.') if s is not None and len(s.nearest) else {})

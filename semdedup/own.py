@@ -511,8 +511,8 @@ def describe(
 def beyond_copies(
     table: pd.DataFrame, # a manifest
 ) -> pd.Series: # (n,) bool
-    "What goes to reach a target, and is not known to be a copy: `describe` says so in the reason."
-    return (table['duplicate_of'] >= 0) & ~table['kept'] & ~table['reason'].str.startswith(('the same', 'near-duplicate'))
+    "What goes to reach a target, and is not known to be a copy: `describe` says so in the reason. (The same file as one that goes too is a copy, whatever stays in its place.)"
+    return (table['duplicate_of'] >= 0) & ~table['kept'] & (table['exact'] == '') & ~table['reason'].str.startswith(('the same', 'near-duplicate'))
 
 def known_copies(
     found: Selection, # who stays

@@ -6,7 +6,7 @@ if (slider) {
   const pairs = [...document.querySelectorAll('[data-s]')].map((e) => [e, Number(e.dataset.s)]);
   const show = () => {
     const [eps, gone, x] = steps[Number(slider.value)];
-    const text = `eps ${eps} (similarity of at least ${(1 - eps).toFixed(4).replace(/0+$/, '').replace(/\.$/, '')}): ${whole(gone)} of ${whole(n)} images go as copies, ${whole(n - gone)} do not.`;
+    const text = `eps ${eps} (similarity of at least ${(1 - eps).toFixed(4).replace(/0+$/, '').replace(/\.$/, '')}): ${whole(gone)} of ${whole(n)} images ${slider.dataset.verb}, ${whole(n - gone)} ${slider.dataset.verb.startsWith('are') ? 'are' : 'do'} not.`;
     said.textContent = slider.dataset.command ? `${text} To make it so: ${slider.dataset.command} --eps ${eps}` : text;
     slider.setAttribute('aria-valuetext', text);
     if (line) { line.setAttribute('x1', x); line.setAttribute('x2', x); }
