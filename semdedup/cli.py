@@ -165,6 +165,8 @@ def run(
     """
     from semdedup import deduplicate, embed, kmeans, prune, rank
     from semdedup.labelled import is_photos, load_data
+    from semdedup.pruning import PRUNE_TYPES, RULES
+    from semdedup.ranking import RANK_TYPES
     from semdedup.reports import claim_folder
     from semdedup.selections import Pool, choose, selection_names
     from semdedup.training import Recipe, Run, check_training, interval, train
@@ -172,6 +174,7 @@ def run(
     keep = per_cent(ratio or '25')
     check_range('seeds', seeds, 1, whole=True)
     if selection is not None: check_name('selection', selection, selection_names())
+    check_name('rank type', rank_type, RANK_TYPES); check_name('prune type', prune_type, PRUNE_TYPES); check_name('rule', rule, RULES) # before anything is loaded
     images = load_data(dataset, size, test_share)
     recipe = Recipe(model_for(model, images), epochs)
     check_training(images, recipe, regime)
