@@ -21,8 +21,9 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'Model
            'EncoderPrecision', 'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly', 'show_version',
            'top', 'many', 'fraction', 'per_cent', 'share_or_number', 'model_for', 'default_folder', 'run', 'age',
            'grid', 'sweep', 'report', 'overview', 'folder_for', 'check_apart', 'results_folder', 'begin_results',
-           'way_of', 'write_csv', 'names_in', 'print_names', 'say', 'warn_of', 'deliver', 'check_list', 'list_of',
-           'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence', 'main']
+           'way_of', 'write_csv', 'plain_names', 'names_in', 'print_names', 'say', 'warn_of', 'deliver', 'check_list',
+           'list_of', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence',
+           'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -363,13 +364,17 @@ def write_csv(table: Any, path: Path) -> None:
     "A table as CSV, atomically."
     with atomic_write(path) as tmp: table.to_csv(tmp, index=False)
 
-def names_in(photos: Any, rows: Any) -> list[str]: # paths, where there are files
+def plain_names(photos: Any, rows: Any) -> list[str]: # paths, where there are files
+    "The images as the file system has them."
+    return [str(photos.path(int(i)) or photos.ids[i]) for i in rows]
+
+def names_in(photos: Any, rows: Any) -> list[str]: # likewise
     "The images as a user would type them; a name that breaks lines is written with escapes."
-    return [str(n).replace('\\', '\\\\').replace('\n', '\\n').replace('\r', '\\r') if '\n' in str(n) or '\r' in str(n) else str(n) for n in (photos.path(int(i)) or photos.ids[i] for i in rows)]
+    return [n.replace('\\', '\\\\').replace('\n', '\\n').replace('\r', '\\r') if '\n' in n or '\r' in n else n for n in plain_names(photos, rows)]
 
 def print_names(photos: Any, rows: Any, null: bool = False) -> None:
     "One name a line, in the bytes that the file system has; with `null` as they are, and a zero byte behind each, for xargs -0."
-    if null: names, end = [str(photos.path(int(i)) or photos.ids[i]) for i in rows], b'\0'
+    if null: names, end = plain_names(photos, rows), b'\0'
     else: names, end = names_in(photos, rows), b'\n'
     how = 'replace' if sys.stdout.isatty() else 'surrogateescape'
     for name in names: typer.echo(name.encode('utf-8', how) + end, nl=False)

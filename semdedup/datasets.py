@@ -17,9 +17,10 @@ import numpy as np
 from .core import UserError, Workers, check_finite, check_name, check_range, data_root, digest, make_folder, progress
 
 # %% auto #0
-__all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'DATASETS', 'Split', 'Images', 'as_images', 'as_labels', 'as_index',
-           'class_names', 'from_arrays', 'read_npz', 'fmnist_mini', 'digits', 'patience', 'open_torchvision', 'all_of',
-           'last_fifth', 'torchvision_images', 'load_images', 'changed', 'with_copies', 'draw_aside', 'holdout']
+__all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'DATASETS', 'Split', 'Images', 'refuse_single', 'as_images', 'as_labels',
+           'as_index', 'class_names', 'from_arrays', 'read_npz', 'fmnist_mini', 'digits', 'patience',
+           'open_torchvision', 'all_of', 'last_fifth', 'torchvision_images', 'load_images', 'changed', 'with_copies',
+           'draw_aside', 'holdout']
 
 # %% ../nbs/00_datasets.ipynb #3f751f62
 @dataclass(eq=False)
@@ -57,13 +58,20 @@ class Images:
     def digest(self) -> str: return digest(self.train.digest, self.test.digest, self.val.digest if self.val else None)
 
 # %% ../nbs/00_datasets.ipynb #b7f74d2b
+def refuse_single(
+    a: np.ndarray, # of any shape
+    what: str, # how the error calls it
+) -> None:
+    "Raise `UserError` for one picture in colour, which has the shape of several grey ones of three or four columns."
+    if a.ndim == 3 and a.shape[2] in (3, 4) and a.shape[1] > 8: raise UserError(f'{what} have shape {a.shape}: this looks like a single picture. Give several, as (n, h, w, {a.shape[2]}).')
+
 def as_images(
     a: np.ndarray, # (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3; bytes, or numbers from 0 to 1 or to 255
     what: str = 'images', # how errors call them
 ) -> np.ndarray: # (n, c, h, w) uint8
     "Bring an array of images into the one shape and type that is used everywhere."
     a = np.asarray(a)
-    if a.ndim == 3 and a.shape[2] in (3, 4) and a.shape[1] > 8: raise UserError(f'{what} have shape {a.shape}: this looks like a single picture. Give several, as (n, h, w, 3).')
+    refuse_single(a, what)
     if a.ndim == 3: a = a[:, None]
     if a.ndim != 4 or not (a.shape[1] in (1, 3) or a.shape[3] in (1, 3)):
         raise UserError(f'{what} have shape {a.shape}; expected (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels.')

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import numpy as np
 from .core import UserError, check_column, check_range, digest, from_json, natural, readable
-from .datasets import DATASETS, Images, Split, as_images, load_images
+from .datasets import DATASETS, Images, Split, as_images, load_images, refuse_single
 if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
@@ -686,7 +686,7 @@ def from_array(
 ) -> Photos:
     "The images in an array; named by their numbers."
     if a.ndim == 2 and a.dtype.kind == 'f': raise UserError(f'{source} has shape {a.shape}: these look like embeddings, not images. Give them to semdedup.deduplicate.')
-    if a.ndim == 3 and a.shape[2] in (3, 4) and a.shape[1] > 8: raise UserError(f'{source} has shape {a.shape}: this looks like a single picture. Give several, as (n, h, w, {a.shape[2]}) or in a list.')
+    refuse_single(a, f'the pixels of {source}')
     usual = a.ndim == 3 or (a.ndim == 4 and (a.shape[3] in (1, 3, 4) or a.shape[1] in (1, 3, 4)))
     if not usual or a.dtype != np.uint8 or a.size == 0: a, file = as_images(a, source), '' # checks, and converts
     y, names = (None, []) if labels is None else number_labels(labels, classes)

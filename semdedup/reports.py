@@ -310,6 +310,7 @@ class Grid:
         self.images, self.spaces, self.config, self.out, self.until = images, spaces, config, out, until
         self.pools: dict[tuple[str, int, int], Pool] = {}
         self.scores: dict[str, pd.DataFrame] = {}
+        self.kept = State(out).folder # where scores are, too
         self.results = read_results(out/'results.parquet')
         self.curves = read_results(out/'curves.parquet', [*CURVE_KEY, 'step', 'accuracy']) if len(self.results) else pd.DataFrame()
         if len(self.curves): self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
@@ -325,11 +326,9 @@ class Grid:
         if (copies := self.score('copies')) is not None: pool.distinct = np.flatnonzero(copies.certain == 0), copies.certain.to_numpy()
         return pool
 
-    def score_file(self, name: str) -> Path: return State(self.out).folder/f'{name}.parquet'
-
     def score(self, name: str) -> pd.DataFrame | None: # a row an image
         "Scores that are known, or that a run which was stopped has left."
-        file = self.score_file(name)
+        file = self.kept/f'{name}.parquet'
         if name not in self.scores and file.exists():
             try: self.scores[name] = pd.read_parquet(file)
             except Exception as e: warnings.warn(f'{file} cannot be read, and is computed again: {first_line(e)}'); file.unlink()
@@ -340,7 +339,7 @@ class Grid:
         new = {}
         if 'difficulty' in vars(pool): new[f'difficulty-{pool.seed}'] = pool.difficulty
         if 'distinct' in vars(pool): new['copies'] = pd.DataFrame({'certain': pool.distinct[1]})
-        for name in new.keys() - self.scores.keys(): self.scores[name] = new[name]; write_results(new[name], self.score_file(name))
+        for name in new.keys() - self.scores.keys(): self.scores[name] = new[name]; write_results(new[name], self.kept/f'{name}.parquet')
 
     def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]:
         "The images of one training, and what is known of the selection."
@@ -519,10 +518,8 @@ def cross_fitted(
     "One half of the seeds measures what the other chose; p after Holm's correction does not fall below that of this measurement."
     t = pd.concat([c[c.index % 2 != half] for half, c in enumerate(choices)])
     accuracy, ci = interval(t.accuracy)
-    gain, gain_ci = difference(t.gain, 0 * t.gain)
-    cost, cost_ci = difference(t.cost, 0 * t.cost)
-    p = paired_p(t.gain, 0 * t.gain)
-    return pd.concat([row.drop(fitted := dict(accuracy=accuracy, ci95=ci, gain=gain, gain_ci95=gain_ci, cost=cost, cost_ci95=cost_ci, p=p, p_holm=max(row.p_holm, p))), pd.Series(fitted)])[row.index]
+    (gain, gain_ci), (cost, cost_ci), p = difference(t.gain), difference(t.cost), paired_p(t.gain)
+    return pd.Series({**row, **dict(accuracy=accuracy, ci95=ci, gain=gain, gain_ci95=gain_ci, cost=cost, cost_ci95=cost_ci, p=p, p_holm=max(row.p_holm, p))})
 
 def or_rivals(row: pd.Series) -> str: # " (halves of the seeds would have taken …)"
     "What else might have been chosen."

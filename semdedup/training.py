@@ -360,7 +360,7 @@ TIED = 1e-4 # points: less than one image in a million
 
 def difference(
     a: pd.Series, # values with seeds as index
-    b: pd.Series, # likewise
+    b: pd.Series | float = 0., # likewise; nothing, if the values are differences already
 ) -> tuple[float, float]: # mean of a - b over common seeds, and half of its 95 % interval
     "Paired difference of two series, by seed. Differences that are all the same, and not zero, have no interval: accuracies of few images are often tied."
     mean, half = interval((a - b).dropna())
@@ -368,7 +368,7 @@ def difference(
 
 def paired_p(
     a: pd.Series, # values with seeds as index
-    b: pd.Series, # likewise
+    b: pd.Series | float = 0., # likewise; nothing, if the values are differences already
 ) -> float: # 0–1; NaN for fewer than two common seeds, and for differences that are all the same and not zero
     "The two-sided p-value of the paired t-test: how likely chance alone makes such a difference."
     from scipy.stats import ttest_1samp

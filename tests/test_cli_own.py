@@ -242,7 +242,7 @@ def test_sets_that_overlap_are_refused(folder):
 def test_results_for_another_folder_are_not_replaced(folder):
     shutil.copytree(folder/'photos'/'a', folder/'other'/'photos')
     run(folder, 'dedup', 'photos'); run(folder, 'dedup', './photos/')
-    is_refused(folder, 'dedup', 'other/photos', says='holds what was found in ')
+    is_refused(folder, 'dedup', 'other/photos', says=f'holds what was found in {(folder/"photos").resolve()}. Choose another --out')
 
 def test_images_of_an_earlier_run_are_mentioned(folder):
     run(folder, 'dedup', 'photos', '--eps', '.5', '--link', '--out', 'out')
