@@ -60,8 +60,8 @@ coverage: $(VENV)/.dev ## how much of the package the notebooks and tests/ run, 
 lowest: ## the quick tests with the lowest versions that settings.ini allows, in .venv-lowest
 	@"$(PYTHON)" -m venv --clear .venv-lowest
 	@.venv-lowest/bin/python -m pip install -qq --disable-pip-version-check uv
-	@.venv-lowest/bin/uv pip install -q --python .venv-lowest --resolution lowest-direct -e . 'pytest>=8' 'hypothesis>=6.100'
-	@.venv-lowest/bin/python -m pytest -rs tests/test_engine.py tests/test_layers.py tests/test_photos.py tests/test_own.py tests/test_fuzz.py
+	@.venv-lowest/bin/uv pip install -q --python .venv-lowest --resolution lowest-direct -e '.[dask,hf,timm]' 'pytest>=8' 'hypothesis>=6.100'
+	@.venv-lowest/bin/python -m pytest -rs tests/test_engine.py tests/test_layers.py tests/test_photos.py tests/test_own.py tests/test_fuzz.py tests/test_dask.py tests/test_encoders.py tests/test_plots.py tests/test_page.py tests/test_grid.py
 
 bench: $(VENV)/.installed ## run benchmarks/*.py
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done

@@ -100,6 +100,40 @@ def test_every_name_is_documented(pages, module):
 def test_methods_stand_with_their_class(site):
     text = re.sub('<[^>]*>', '', (site/'pruning.html').read_text(encoding='utf-8'))
     for line in '.rethreshold(eps): The same for another eps', '.subset(dataset): The kept items of a data set.', '.from_parquet(path): Read a selection': assert line in text
+    for line in '.keep: Positions of the items that stay', '.removed: The rows of the table that go.': assert line in text
+    own = re.sub('<[^>]*>', '', (site/'own.html').read_text(encoding='utf-8'))
+    for line in '.clean: Rows of the test images without a match', '.subset(dataset): The kept items of a data set.', '.write_folder(to, how)': assert line in own # the second of a base in another chapter
+
+def test_signatures_lead_to_their_lines(site):
+    lines = (ROOT/'semdedup'/'pruning.py').read_text(encoding='utf-8').splitlines()
+    sources = dict(re.findall(r'/semdedup/pruning.py#L(\w+)"[^>]*>source</a>.*?<h3[^>]*id="(\w+)"', (site/'pruning.html').read_text(encoding='utf-8'), flags=re.DOTALL))
+    assert len(sources) > 20 and 'None' not in sources
+    wrong = [name for line, name in sources.items() if not any(f" {name}" in text.lower() for text in lines[int(line) - 1:int(line) + 3])] # decorators stand above a name
+    assert wrong == []
+
+def test_each_command_is_on_the_page_of_commands(site):
+    page = (site/'command.html').read_text(encoding='utf-8')
+    for name in 'run', 'sweep', 'report', 'overview', 'dedup', 'leaks', 'prune': assert f'semdedup {name}' in page
+    for flag in '--minutes', '--resume', '--holdout', '--symlink', '--null', '--label-column': assert flag in page
+
+def test_guides_can_be_typed_along():
+    "Whatever the code of a page uses, the page shows where it comes from: cells that are not shown define nothing that others need."
+    import ast, builtins, json
+    lacking = {}
+    for page in sorted((ROOT/'nbs'/'guide').glob('*.ipynb')):
+        if page.stem == 'random': continue                         # its code is not shown
+        shown, used = set(dir(builtins)), set()
+        for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
+            source = ''.join(cell['source'])
+            if cell['cell_type'] != 'code' or '#| hide' in source or '#| echo: false' in source: continue
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.Name): (used if isinstance(node.ctx, ast.Load) else shown).add(node.id)
+                elif isinstance(node, ast.alias): shown.add((node.asname or node.name).partition('.')[0])
+                elif isinstance(node, (ast.FunctionDef, ast.ClassDef)): shown.add(node.name)
+                elif isinstance(node, ast.arg): shown.add(node.arg)
+                elif isinstance(node, ast.ExceptHandler): shown.add(node.name)
+        if used - shown: lacking[page.stem] = sorted(used - shown)
+    assert lacking == {}
 
 def test_every_picture_is_told_in_words(pages):
     assert sum(len(p.pictures) for p in pages.values()) > 30

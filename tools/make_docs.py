@@ -7,6 +7,7 @@ page asks another host for anything. A broken link, or an option that smalldocs 
 pages holds what Quarto needs too: `quarto render _proc`.
 """
 import argparse, ast, html, inspect, json, os, re, shutil, sys
+from functools import cached_property
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -71,14 +72,24 @@ class show_signatures(exec_show_docs):
         if cell.cell_type != 'code' or not shown: return
         self.k.cell(cell)
         if self.k.exc: raise self.k.exc
-        for o in cell.outputs:                                     # "Call self" is what Python says of a function that says nothing of itself
-            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = ''.join(o.data['text/markdown']).replace('*Call self as a function.*', '') + methods(self.k.user_ns[shown[1]])
+        thing = self.k.user_ns[shown[1]]
+        for o in cell.outputs:                                     # "Call self" is what Python says of a function that says nothing of itself; nbdev looks for lines under another name
+            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = ''.join(o.data['text/markdown']).replace('*Call self as a function.*', '').replace('#LNone', f'#L{line_of(thing)}') + members(thing)
 
-def methods(shown):
-    "The public methods of a class, a line each; nothing for a function."
-    own = {name: getattr(shown, name) for name in vars(shown) if not name.startswith('_')} if inspect.isclass(shown) else {}
-    takes = lambda f: ', '.join(p for p in inspect.signature(f).parameters if p != 'self')
-    lines = [f'- `.{name}({takes(f)})`: {inspect.getdoc(f).splitlines()[0]}' for name, f in own.items() if inspect.isfunction(f) and f.__doc__]
+def line_of(thing):
+    "Where in its file a function or class begins."
+    return inspect.getsourcelines(inspect.unwrap(thing))[1]
+
+def members(shown):
+    "The public methods and properties of a class that say what they are, a line each, those of its bases in the package too; nothing for a function."
+    if not inspect.isclass(shown): return ''
+    there = {name: value for base in reversed(shown.__mro__) if base.__module__.startswith('semdedup.') for name, value in vars(base).items() if not name.startswith('_')}
+    lines = []
+    for name, value in there.items():
+        f = getattr(value, '__func__', None) or getattr(value, 'fget', None) or getattr(value, 'func', None) or value # of a class method, a property, a cached property
+        if not inspect.isfunction(f) or not f.__doc__: continue
+        takes = ', '.join([*inspect.signature(f).parameters][1:] if not isinstance(value, staticmethod) else inspect.signature(f).parameters)
+        lines.append(f'- `.{name}{"" if isinstance(value, (property, cached_property)) else f"({takes})"}`: {inspect.getdoc(f).splitlines()[0]}')
     return '\n\n' + '\n'.join(lines) + '\n' if lines else ''
 
 class Pages(FilterDefaults):
@@ -122,6 +133,15 @@ def copy_markdown(name, page, cfg):
     title, _, text = (ROOT/name).read_text(encoding='utf-8').removeprefix('# ').partition('\n')
     page.write_text(f'---\ntitle: {title}\n---\n{relink(text, lambda target: inside(target, "..", cfg))}', encoding='utf-8')
 
+def copy_help(page):
+    "What `--help` says of each command, as a page: Typer writes it, examples become blocks that can be copied."
+    import typer.main, typer.cli
+    from semdedup.cli import app
+    command = typer.main.get_command(app)
+    text = typer.cli.get_docs_for_click(obj=command, ctx=typer.Context(command, info_name='semdedup'), name='semdedup').partition('\n')[2]
+    text = re.sub(r'(?m)^Examples:\n\n((?:- .*\n)+)', lambda m: '**Examples**:\n\n```sh\n' + re.sub('(?m)^- ', '', m[1]) + '```\n', text)
+    page.write_text(f'---\ntitle: The command line\ndescription: What semdedup --help says, on one page\n---\n{text}', encoding='utf-8')
+
 def make_pages(to):
     "Everything that the site is rendered from, in the folder `to`."
     cfg = get_config(path=ROOT)
@@ -131,6 +151,7 @@ def make_pages(to):
         path = notebook.relative_to(cfg.nbs_path)
         if path.parts[0] != LEFT_OUT: process(notebook, to/path, path.parent.as_posix(), cfg)
     for name, page in PAGES.items(): copy_markdown(name, to/page, cfg)
+    copy_help(to/'command.md')
     copy_reports(to/'reports')
     site = {'title': cfg.title, 'description': cfg.description, 'site-url': cfg.doc_host + cfg.doc_baseurl, 'repo-url': cfg.git_url, 'repo-branch': cfg.branch}
     (to/'nbdev.yml').write_text(yaml.safe_dump({'website': site}), encoding='utf-8')
