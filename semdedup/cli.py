@@ -4,26 +4,32 @@
 
 # %% ../nbs/09_cli.ipynb #a10b9078
 from __future__ import annotations
-import functools, json, os, re, shlex, sys, warnings
+import functools, json, math, os, re, shlex, sys, warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import semdedup
 import typer
-from .core import MENDABLE, UserError, atomic_write, check_name, check_range, check_seed, digest, from_json
-if TYPE_CHECKING: from semdedup.datasets import Images
+from .core import MENDABLE, UserError, atomic_write, check_name, check_range, check_seed, digest, from_json, write_json
+if TYPE_CHECKING:
+    import pandas as pd
+    from semdedup.clustering import Clusters
+    from semdedup.datasets import Images
+    from semdedup.pruning import Selection
+    from semdedup.training import Recipe
 
 # %% auto #0
-__all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'NClusters', 'ModelName', 'Epochs', 'RankType', 'PruneType',
-           'Verify', 'Encoders', 'Ratios', 'RankTypes', 'PruneTypes', 'Regimes', 'Seeds', 'Holdout', 'Eps', 'Out',
-           'Grid', 'Precision', 'Minutes', 'Resume', 'RESULTS', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps', 'OwnOut',
-           'Copy', 'Link', 'Symlink', 'List', 'Gone', 'Null', 'Csv', 'Labels', 'Column', 'LabelColumn', 'SplitName',
-           'EncoderPrecision', 'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly', 'show_version',
-           'top', 'many', 'fraction', 'per_cent', 'share_or_number', 'model_for', 'default_folder', 'run', 'age',
-           'grid', 'sweep', 'report', 'overview', 'folder_for', 'check_apart', 'results_folder', 'begin_results',
-           'way_of', 'write_csv', 'plain_names', 'names_in', 'print_names', 'say', 'warn_of', 'deliver', 'check_list',
-           'list_of', 'typed', 'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence',
-           'main']
+__all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'Precision', 'TrainingDevice', 'NClusters', 'ModelName', 'Epochs',
+           'RankType', 'PruneType', 'Verify', 'Encoders', 'Ratios', 'RankTypes', 'PruneTypes', 'Regimes', 'Seeds',
+           'Holdout', 'Eps', 'Out', 'Grid', 'Minutes', 'Resume', 'RESULTS', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps',
+           'OwnOut', 'Copy', 'Link', 'Symlink', 'List', 'Gone', 'Null', 'Csv', 'Labels', 'Column', 'LabelColumn',
+           'SplitName', 'EncoderPrecision', 'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly',
+           'show_version', 'top', 'many', 'fraction', 'per_cent', 'share', 'share_or_number', 'model_for',
+           'typed_flags', 'check_apart', 'check_run', 'run_lines', 'default_folder', 'run', 'age', 'grid', 'sweep',
+           'report', 'overview', 'folder_for', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'plain_names',
+           'names_in', 'print_names', 'say', 'warn_of', 'deliver', 'check_list', 'list_of', 'typed', 'what_goes',
+           'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -94,6 +100,17 @@ def per_cent(
     if 0 < value < 1 and not text.strip().endswith('%'): raise UserError(f'{flag} is {text}, and is meant in per cent. Give {100 * value:g} to keep {100 * value:g} of 100 images, or {text}% for less than one in a hundred.')
     return fraction(value)
 
+def share(
+    text: str, # '10%' or '0.1'
+    flag: str, # how errors call it
+) -> float: # 0–1
+    "A share, as per cents or as a fraction."
+    number, sign = text.strip().rstrip('%').strip(), text.strip().endswith('%')
+    try: value = float(number) / (100 if sign else 1)
+    except ValueError: value = math.nan
+    if not 0 < value < 1: raise UserError(f'{flag} is {text!r}; give a share as 10% or 0.1.')
+    return value
+
 def share_or_number(
     flag: str, # how errors call it
     text: str | None, # '50%' or '10000'
@@ -117,13 +134,65 @@ def model_for(
 Dataset = Annotated[str, typer.Option(help='fmnist-mini (comes along), digits, mnist, fmnist, cifar10, …; the path of an .npz with a split; or a folder of labelled photographs. SEMDEDUP_DATA names the folder where data sets lie, or are downloaded to.')]
 Weights = Annotated[Optional[str], typer.Option(help='A .safetensors or .pth file with weights for the encoder (pixels, copies and fourier have none); its usual ones if not given.')]
 Size = Annotated[int, typer.Option(help='Photographs: pixels a side that they are squeezed to for training.')]
-TestShare = Annotated[float, typer.Option(help='Photographs without a folder called test: the share of each class that is set aside for testing.')]
+TestShare = Annotated[str, typer.Option(help='Photographs without a folder called test: the share of each class that is set aside for testing, 20% or 0.2.')]
+Precision = Annotated[str, typer.Option(help='Of trainings: float32, or bfloat16, which is faster for cnn on processors and GPUs that have it.')]
+TrainingDevice = Annotated[str, typer.Option('--device', help='Where networks are trained: cpu, cuda or mps. Embeddings take the best there is.')]
 NClusters = Annotated[int, typer.Option(help='How many groups of similar images k-means makes; what stays is chosen inside of each.')]
 ModelName = Annotated[Optional[str], typer.Option('--model', help='mlp or cnn; mlp for grey and cnn for colour images if not given, as in the original.')]
 Epochs = Annotated[int, typer.Option(help='Passes over the images that are kept.')]
 RankType = Annotated[str, typer.Option(help='What orders the images of a cluster: cossim (cosine similarity to its centroid, the typical first) or random.')]
 PruneType = Annotated[str, typer.Option(help='Who stays in that order: common (the typical), diverse (the odd), systematic (every n-th) or stratified (equally many of each degree of similarity).')]
 Verify = Annotated[Optional[bool], typer.Option('--verify/--no-verify', help='Compare the pictures themselves, not only their embeddings. By default with the encoder copies.', show_default=False)]
+
+# %% ../nbs/09_cli.ipynb #check-run
+def typed_flags(
+    ctx: typer.Context, # of a command
+) -> set[str]: # names of parameters
+    "What was given on the command line, and is not a default."
+    return {p.name for p in ctx.command.params if (source := ctx.get_parameter_source(p.name)) is not None and source.name == 'COMMANDLINE'}
+
+def check_apart(
+    out: Path, # where results are to go
+    *sources: str, # images
+) -> None:
+    "Raise `UserError` for a folder that lies among images."
+    if among := next((s for s in sources if s and Path(s).is_dir() and out.resolve().is_relative_to(Path(s).resolve())), None): raise UserError(f'{out} lies in {among}, and its files would be taken for images the next time. Choose another --out.')
+
+def check_run(
+    typed: set[str], # parameters that were given on the command line
+    selection: str | None, rank_type: str, prune_type: str, rule: str, encoder: str, regime: str, seed: int, seeds: int, device: str, # as for `run`
+) -> None:
+    "Raise `UserError` for names and numbers that cannot be meant, and flags that exclude each other."
+    from semdedup.embeddings import best_device, find_encoder
+    from semdedup.pruning import PRUNE_TYPES, RULES
+    from semdedup.ranking import RANK_TYPES
+    from semdedup.selections import selection_names
+    from semdedup.training import REGIMES
+    flag = lambda name: f'--{name.replace("_", "-")}'
+    for name, others in ('eps', ('ratio', 'selection', 'rank_type', 'prune_type')), ('selection', ('rank_type', 'prune_type')):
+        other = next((o for o in others if {name, o} <= typed), None)
+        if other: raise UserError(f'{flag(name)} and {flag(other)} are both given. Choose one: {"--eps removes near-duplicates, however many there are" if name == "eps" else "--selection is a rule of its own, instead of a rank and a prune type"}.')
+    if 'rule' in typed and 'eps' not in typed: raise UserError(f'--rule {rule} is for near-duplicates. Give --eps too, or leave it out.')
+    check_range('seeds', seeds, 1, whole=True); check_seed(seed)
+    if selection is not None: check_name('selection', selection, selection_names())
+    check_name('rank type', rank_type, RANK_TYPES); check_name('prune type', prune_type, PRUNE_TYPES); check_name('rule', rule, RULES); check_name('regime', regime, REGIMES)
+    find_encoder(encoder); best_device(device)
+
+def run_lines(
+    images: Images, picked: Selection, groups: Clusters, # what was selected from
+    encoder: str, recipe: Recipe, # how
+    result: pd.DataFrame, # of `train`
+    seed: int, # the first one
+) -> list[str]: # lines for the terminal
+    "What a run selected, how well that works, and how long it took."
+    from semdedup.training import interval
+    (mean, half), seeds = interval(result.accuracy), len(result)
+    share = f'{len(picked.keep) / len(picked):.1%}'.replace('.0%', '%').replace('%', ' %')
+    return [f'{images!r}',
+            f'selection   {picked.config["name"]} in {encoder}: keeps {len(picked.keep):,} of {len(picked):,} images ({share}), {groups.n_clusters} clusters',
+            f'accuracy    {mean:.2f} %' + (f' ± {half:.2f} (95 %, {seeds} seeds)' if seeds > 1 else f' (seed {seed}; --seeds 5 gives an interval)') + f', {recipe.model}, {recipe.epochs} epochs, {result.steps[0]:,} steps',
+            f'time        {result.train_seconds.mean():.1f} s a training, {age():.1f} s in all',
+            'compared    with nothing: semdedup report trains random subsets of this size, and on the full set, beside it']
 
 # %% ../nbs/09_cli.ipynb #d7563fa5
 def default_folder(
@@ -135,6 +204,7 @@ def default_folder(
 @app.command()
 @friendly
 def run(
+    ctx: typer.Context,
     dataset: Dataset = 'fmnist-mini',
     ratio: Annotated[Optional[str], typer.Option(help='Per cent of the images that is kept; 25 if neither this nor --eps is given.', show_default=False)] = None,
     n_clusters: NClusters = 20,
@@ -149,7 +219,9 @@ def run(
     epochs: Epochs = 30,
     regime: Annotated[str, typer.Option(help='What a training has in common with one on the full set: epochs (passes over its images) or steps (of the optimiser, so more passes).')] = 'epochs',
     size: Size = 32,
-    test_share: TestShare = .2,
+    test_share: TestShare = '20%',
+    precision: Precision = 'float32',
+    device: TrainingDevice = 'cpu',
     seed: Annotated[int, typer.Option(help='Seed of clusters, selection and training.')] = 0,
     seeds: Annotated[int, typer.Option(help='How many trainings on the one selection, with seeds from --seed on; at least 2 for an interval.')] = 1,
     out: Annotated[Optional[Path], typer.Option(help='Folder for selection.parquet and result.json; semdedup-runs/NAME if not given.')] = None,
@@ -164,41 +236,25 @@ def run(
     - semdedup run --eps 0.02 --encoder efficientnet-lite0
     - semdedup run --dataset photos/ --encoder efficientnet-lite0 --size 64 --ratio 50
     """
-    from semdedup import deduplicate, embed, kmeans, prune, rank
+    from semdedup import deduplicate, embed
     from semdedup.labelled import is_photos, load_data
-    from semdedup.pruning import PRUNE_TYPES, RULES
-    from semdedup.ranking import RANK_TYPES
     from semdedup.reports import claim_folder
-    from semdedup.selections import Pool, choose, selection_names
-    from semdedup.training import Recipe, Run, check_training, interval, train
-    if eps is not None and (ratio or selection): raise UserError(f'--eps and --{"ratio" if ratio else "selection"} are both given. Choose one: --eps removes near-duplicates, however many there are.')
-    keep = per_cent(ratio or '25')
-    check_range('seeds', seeds, 1, whole=True)
-    if selection is not None: check_name('selection', selection, selection_names())
-    check_name('rank type', rank_type, RANK_TYPES); check_name('prune type', prune_type, PRUNE_TYPES); check_name('rule', rule, RULES) # before anything is loaded
-    images = load_data(dataset, size, test_share)
-    recipe = Recipe(model_for(model, images), epochs)
+    from semdedup.selections import Pool, choose
+    from semdedup.training import Recipe, Run, check_training, train
+    check_run(typed_flags(ctx), selection, rank_type, prune_type, rule, encoder, regime, seed, seeds, device) # before anything is loaded
+    keep, recipe, aside = per_cent('25' if ratio is None else ratio), Recipe(model or 'mlp', epochs, precision=precision), share(test_share, '--test-share')
+    check_apart(out or default_folder({'dataset': dataset, 'name': ''}), dataset)
+    images = load_data(dataset, size, aside)
+    recipe = replace(recipe, model=model_for(model, images))
     check_training(images, recipe, regime)
-    check_seed(seed)
-    x = embed(images, encoder, weights=weights)
-    groups = kmeans(x, n_clusters, seed=seed)
-    picked: Any
-    if eps is not None: picked = deduplicate(x, eps, rule, groups=groups, seed=seed)
-    elif selection is not None: picked = choose(Pool(x, images.train.labels, images, n_clusters, seed, recipe, groups), selection, keep, seed)
-    else: picked = prune(groups, rank(groups, rank_type, seed), keep, prune_type, seed)
-    config = dict(dataset=dataset, encoder=encoder, name=picked.config['name'], selection=picked.config, model=recipe.model, epochs=epochs, regime=regime, seeds=seeds, **(dict(size=size, test_share=test_share) if is_photos(dataset) else {}))
+    pool = Pool(embed(images, encoder, weights=weights), images.train.labels, images, n_clusters, seed, recipe)
+    picked = choose(pool, selection or f'{rank_type}-{prune_type}', keep, seed) if eps is None else deduplicate(pool.x, eps, rule, groups=pool.groups, seed=seed)
+    config = dict(dataset=dataset, encoder=encoder, name=picked.config['name'], selection=picked.config, model=recipe.model, epochs=epochs, regime=regime, precision=precision, seeds=seeds, **(dict(size=size, test_share=aside) if is_photos(dataset) else {}))
     out = claim_folder(out or default_folder(config), {'made by': 'run', 'format': 1, **config})
     picked.to_parquet(out/'selection.parquet')
-    result = train(images, [Run(picked.keep, seed + i, regime) for i in range(seeds)], recipe)
-    mean, half = interval(result.accuracy)
-    facts = dict(kept=len(picked.keep), of=len(picked), accuracy=result.accuracy.round(4).tolist(), steps=int(result.steps[0]), selection=picked.hash)
-    with atomic_write(out/'result.json') as tmp: tmp.write_text(json.dumps(facts, indent=1), encoding='utf-8')
-    share = f'{len(picked.keep) / len(picked):.1%}'.replace('.0%', '%').replace('%', ' %')
-    typer.echo(f'{images!r}')
-    typer.echo(f'selection   {picked.config["name"]} in {encoder}: keeps {len(picked.keep):,} of {len(picked):,} images ({share}), {groups.n_clusters} clusters')
-    typer.echo(f'accuracy    {mean:.2f} %' + (f' ± {half:.2f} (95 %, {seeds} seeds)' if seeds > 1 else f' (seed {seed}; --seeds 5 gives an interval)') + f', {recipe.model}, {epochs} epochs, {facts["steps"]:,} steps')
-    typer.echo(f'time        {result.train_seconds.mean():.1f} s a training, {age():.1f} s in all')
-    typer.echo('compared    with nothing: semdedup report trains random subsets of this size, and on the full set, beside it')
+    result = train(images, [Run(picked.keep, seed + i, regime) for i in range(seeds)], recipe, device)
+    write_json(out/'result.json', dict(kept=len(picked.keep), of=len(picked), accuracy=result.accuracy.round(4).tolist(), steps=int(result.steps[0]), selection=picked.hash), indent=1)
+    for line in run_lines(images, picked, pool.groups, encoder, recipe, result, seed): typer.echo(line)
     typer.echo(f'manifest    {out}/selection.parquet')
 
 def age() -> float: # seconds
@@ -207,25 +263,24 @@ def age() -> float: # seconds
     return time.time() - psutil.Process().create_time()
 
 # %% ../nbs/09_cli.ipynb #562dd001
-Encoders = Annotated[str, typer.Option('--encoder', help='Encoders, with commas: in what spaces images are compared. The last one gets all selections; report adds pixels (R1) in front.')]
-Ratios = Annotated[str, typer.Option('--ratio', help='Per cents that are kept, with commas (grid original).')]
+Encoders = Annotated[str, typer.Option('--encoder', help='Encoders, with commas: in what spaces images are compared. The last one gets all selections.')]
+Ratios = Annotated[str, typer.Option('--ratio', help='Per cents that are kept, with commas.')]
 RankTypes = Annotated[str, typer.Option('--rank-type', help='Orders inside a cluster, with commas: random, cossim.')]
 PruneTypes = Annotated[str, typer.Option('--prune-type', help='Who stays in that order, with commas: common, diverse, stratified, systematic.')]
-Regimes = Annotated[str, typer.Option('--regime', help='What trainings have in common with one on the full set, with commas: epochs, steps (grid original).')]
+Regimes = Annotated[str, typer.Option('--regime', help='What trainings have in common with one on the full set, with commas: epochs, steps.')]
 Seeds = Annotated[int, typer.Option(help='Trainings of each selection; at least 2 for an interval.')]
-Holdout = Annotated[float, typer.Option(help='The share of the training images that is set aside to choose on, up to 0.9.')]
+Holdout = Annotated[str, typer.Option(help='The share of the training images that is set aside to choose on: 10% or 0.1, up to 90%.')]
 Eps = Annotated[float, typer.Option(help='Near-duplicates that are shown have cosine similarity of at least 1 - eps.')]
 Out = Annotated[Optional[Path], typer.Option(help='Folder of the report; reports/DATASET (of a sweep: reports/runs/sweep-DATASET) if not given. One that holds another configuration is refused; more of the same (seeds, ratios, encoders in front) is added.')]
-Grid = Annotated[str, typer.Option('--grid', help='original (rank and prune types), evidence (ours, the original\'s and the literature\'s selections at five ratios; hours), or planted (for a data set whose name ends in +copies).')]
-Precision = Annotated[str, typer.Option(help='float32, or bfloat16: faster for cnn on processors and GPUs that have it.')]
+Grid = Annotated[str, typer.Option('--grid', help='original (rank and prune types), evidence (ours, the original\'s and the literature\'s selections at five ratios; hours), or planted (for a data set whose name ends in +copies). The last two have ratios and regimes of their own.')]
 Minutes = Annotated[Optional[float], typer.Option(help='Begin no training after so long; the page says what is missing, and the same command goes on with it.')]
 Resume = Annotated[bool, typer.Option('--resume', help='Go on with results that came with a clone, instead of making them anew.')]
 
 def grid(
     stages: tuple[str, ...], # of `semdedup.reports.STAGES`
     default_out: str, # folder, with {} for the data set's name
-    dataset: str, encoder: str, ratio: str, rank_type: str, prune_type: str, n_clusters: int, eps: float, model: str | None, epochs: int, regime: str, seeds: int, holdout: float,
-    weights: str | None, size: int, test_share: float, out: Path | None, grid_name: str = 'original', precision: str = 'float32', resume: bool = False, minutes: float | None = None, # the flags
+    *, dataset: str, encoder: str, ratio: str, rank_type: str, prune_type: str, n_clusters: int, model: str | None, epochs: int, regime: str, seeds: int, holdout: str,
+    weights: str | None, size: int, test_share: str, out: Path | None, precision: str, device: str, minutes: float | None, resume: bool, eps: float = .05, grid_name: str = 'original', # the flags
 ) -> None:
     "What `sweep` and `report` share: read the flags, make the report, print where it is and what it says."
     from semdedup import reports
@@ -233,15 +288,16 @@ def grid(
     ratios = tuple(per_cent(r) for r in many(ratio, flag='--ratio'))
     own = [f for f, value, usual in (('ratio', ratio, '10,25,50'), ('regime', regime, 'epochs,steps')) if value != usual]
     if grid_name != 'original' and own: raise UserError(f'--{own[0]} belongs to the grid original; {grid_name} has its own. Leave it out.')
-    encoders = many(encoder)
+    if minutes is not None: check_range('minutes', minutes, 0)
+    encoders, aside = many(encoder, flag='--encoder'), share(test_share, '--test-share')
     if 'E1' in stages and 'pixels' not in encoders: encoders = ['pixels', *encoders]
-    asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type)), prune_types=tuple(many(prune_type)), n_clusters=n_clusters, eps=eps,
-                 epochs=epochs, regimes=tuple(many(regime)), seeds=seeds, holdout=holdout, weights=weights, size=size, test_share=test_share, grid=grid_name, precision=precision)
+    asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type, flag='--rank-type')), prune_types=tuple(many(prune_type, flag='--prune-type')), n_clusters=n_clusters, eps=eps,
+                 epochs=epochs, regimes=tuple(many(regime, flag='--regime')), seeds=seeds, holdout=share(holdout, '--holdout'), weights=weights, size=size, test_share=aside, grid=grid_name, precision=precision, device=device)
     config = reports.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
     folder = out or folder_for(dataset.removesuffix('.npz'), default_out)
     check_apart(folder, dataset)
     reports.check_report(config, folder, stages, ('data',) if model else ('data', 'model'))
-    if model is None: config = reports.Config(**asked, model=model_for(None, load_data(dataset, size, test_share)))
+    if model is None: config = reports.Config(**asked, model=model_for(None, load_data(dataset, size, aside)))
     page = reports.make_report(config, folder, stages, say=lambda text: typer.echo(text, err=True), resume=resume, minutes=minutes)
     summary = reports.read_summary(page.parent)
     typer.echo('\n'.join([reports.answer(summary), *reports.recommend(summary)]))
@@ -251,7 +307,8 @@ def grid(
 @friendly
 def sweep(
     dataset: Dataset = 'fmnist-mini', encoder: Encoders = 'pixels', ratio: Ratios = '10,25,50', rank_type: RankTypes = 'random,cossim', prune_type: PruneTypes = 'common,diverse,stratified,systematic',
-    n_clusters: NClusters = 20, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs', seeds: Seeds = 5, holdout: Holdout = .1, weights: Weights = None, size: Size = 32, test_share: TestShare = .2, out: Out = None,
+    n_clusters: NClusters = 20, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs', seeds: Seeds = 5, holdout: Holdout = '10%', weights: Weights = None, size: Size = 32, test_share: TestShare = '20%', out: Out = None,
+    precision: Precision = 'float32', device: TrainingDevice = 'cpu', minutes: Minutes = None, resume: Resume = False,
 ) -> None:
     """Train a grid of selections, ratios and seeds (E2). Stopped or killed, it goes on where it was.
 
@@ -260,17 +317,18 @@ def sweep(
     - semdedup sweep --dataset mnist --ratio 10,25,50,75 --rank_type random,cossim --seeds 10
     - semdedup sweep --dataset cifar10 --encoder vgg16 --regime epochs,steps --out reports/cifar10-sweep
     """
-    grid(('E2', 'report'), 'reports/runs/sweep-{}', dataset, encoder, ratio, rank_type, prune_type, n_clusters, .05, model, epochs, regime, seeds, holdout, weights, size, test_share, out)
+    grid(('E2', 'report'), 'reports/runs/sweep-{}', **locals())
 
 @app.command()
 @friendly
 def report(
+    ctx: typer.Context,
     path: Annotated[Optional[str], typer.Argument(metavar='PATH', help='A folder of labelled photographs, a folder a class (with train and test above them, if there is a split): the same as --dataset PATH.', show_default=False)] = None,
     dataset: Dataset = 'fmnist-mini', encoder: Encoders = 'efficientnet-lite0', ratio: Ratios = '10,25,50', rank_type: RankTypes = 'random,cossim', prune_type: PruneTypes = 'common,diverse,stratified,systematic',
-    n_clusters: NClusters = 20, eps: Eps = .05, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs,steps', seeds: Seeds = 5, holdout: Holdout = .1, weights: Weights = None, size: Size = 32, test_share: TestShare = .2, out: Out = None,
-    grid_name: Grid = 'original', precision: Precision = 'float32', minutes: Minutes = None, resume: Resume = False,
+    n_clusters: NClusters = 20, eps: Eps = .05, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs,steps', seeds: Seeds = 5, holdout: Holdout = '10%', weights: Weights = None, size: Size = 32, test_share: TestShare = '20%', out: Out = None,
+    grid_name: Grid = 'original', precision: Precision = 'float32', device: TrainingDevice = 'cpu', minutes: Minutes = None, resume: Resume = False,
 ) -> None:
-    """Make the whole report: similarities in clusters (E1), accuracy of what is kept (E2), one page and a recommendation.
+    """Make the whole report: similarities in clusters (E1), accuracy of what is kept (E2), one page and a recommendation. Pixels (R1) are always among the spaces.
 
     Examples:
 
@@ -280,7 +338,10 @@ def report(
     - semdedup report photos/ --size 64 --ratio 25,50,75
     - semdedup report --dataset fmnist --grid evidence --seeds 10 --out reports/runs/fmnist-evidence
     """
-    grid(('E1', 'E2', 'report'), 'reports/{}', path or dataset, encoder, ratio, rank_type, prune_type, n_clusters, eps, model, epochs, regime, seeds, holdout, weights, size, test_share, out, grid_name, precision, resume, minutes)
+    if path and 'dataset' in typed_flags(ctx): raise UserError(f'PATH {path} and --dataset {dataset} are both given. Choose one.')
+    flags = locals() | {'dataset': path or dataset}
+    del flags['path'], flags['ctx']
+    grid(('E1', 'E2', 'report'), 'reports/{}', **flags)
 
 @app.command()
 @friendly
@@ -306,13 +367,6 @@ def folder_for(
     folder = Path(source).resolve() if Path(source).is_dir() else None # of '.', '..' and 'a/' too
     name = (folder.name if folder else Path(source.rstrip('/\\')).name.replace(':', '-')) or 'images'
     return (folder.parent if folder and Path().resolve().is_relative_to(folder) else Path())/pattern.format(name)
-
-def check_apart(
-    out: Path, # where results are to go
-    *sources: str, # images
-) -> None:
-    "Raise `UserError` for a folder that lies among images."
-    if among := next((s for s in sources if s and Path(s).is_dir() and out.resolve().is_relative_to(Path(s).resolve())), None): raise UserError(f'{out} lies in {among}, and its files would be taken for images the next time. Choose another --out.')
 
 def results_folder(
     out: Path | None, # what the user asked for
@@ -444,30 +498,28 @@ def typed(
     without: tuple[str, ...] = (), # parameters that are left out
 ) -> str:
     "The command as it was typed, in the order of its --help: the page says what made it."
-    words = []
+    words, there = [], typed_flags(ctx)
     for p in ctx.command.params:
-        source, value = ctx.get_parameter_source(p.name), ctx.params.get(p.name)
-        if source is None or source.name != 'COMMANDLINE' or p.name in without: continue
+        value = ctx.params.get(p.name)
+        if p.name not in there or p.name in without: continue
         if p.param_type_name == 'argument': words.append(str(value))
         elif isinstance(value, bool): words.append((p.opts if value else p.secondary_opts)[0])
         else: words += [p.opts[0], str(value)]
-    return shlex.join(['semdedup', ctx.info_name, *words]).encode('utf-8', 'backslashreplace').decode()
+    return shlex.join(['semdedup', ctx.info_name or '', *words]).encode('utf-8', 'backslashreplace').decode()
 
 # %% ../nbs/09_cli.ipynb #8052bd1d
 def what_goes(
     found: Any, # a `Found`
 ) -> list[str]: # lines for the terminal
     "How many images stay, and how many go for which reason."
-    from semdedup.own import beyond_copies
-    t = found.table
-    gone, kinds = t['duplicate_of'].ge(0) & ~t['kept'], {'bytes': 'the same file', 'pixels': 'the same pixels', '': 'near-copies'}
-    extra = beyond_copies(t)
-    reasons = ', '.join(f'{int((gone & ~extra & (t["exact"] == k)).sum()):,} {w}' for k, w in kinds.items())
-    if extra.any():
-        similar = t['duplicate_similarity'][extra]
-        reasons += f', and {int(extra.sum()):,} to reach the target: {"no copies" if t["reason"][extra].str.startswith("no copy").all() else "perhaps no copies"}, but similar to what stays ({similar.min():.2f} … {similar.max():.2f})'
+    from semdedup.own import beyond_copies, tally
+    t, (counts, extra, what) = found.table, tally(found.table)
+    reasons = ', '.join(f'{counts[k]:,} {w}' for k, w in {'bytes': 'the same file', 'pixels': 'the same pixels', '': 'near-copies'}.items())
+    if extra:
+        similar = t['duplicate_similarity'][beyond_copies(t)]
+        reasons += f', and {extra:,} to reach the target: {what}, but similar to what stays ({similar.min():.2f} … {similar.max():.2f})'
     return [f'stay        {len(found.keep):,} of {len(found):,}',
-            f'go          {int(gone.sum()):,}: {reasons} (eps {found.config["eps"]:.4g}); {int((t["problem"] != "").sum()):,} cannot be read']
+            f'go          {sum(counts.values()) + extra:,}: {reasons} (eps {found.config["eps"]:.4g}); {int((t["problem"] != "").sum()):,} cannot be read']
 
 @app.command()
 @friendly

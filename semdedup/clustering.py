@@ -19,18 +19,20 @@ from .vectors import Vectors, open_vectors
 __all__ = ['STAGES', 'nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans',
            'first_centroids', 'assign_all', 'misfit', 'next_centroids', 'fit_predict', 'predict', 'Rows', 'relocate',
            'sample_sizes', 'fit_samples', 'pass_over_all', 'fit_progressively', 'default_n_clusters', 'Clusters',
-           'as_rows', 'check_n_clusters', 'centroid_similarity', 'near_rows', 'nearest_clusters', 'kmeans', 'gmm']
+           'as_rows', 'check_n_clusters', 'centroid_similarity', 'near_rows', 'nearest_clusters', 'euclidean_clusters',
+           'kmeans', 'gmm']
 
 # %% ../nbs/02_clustering.ipynb #39485c33
 def nearest_centroid(
     x: torch.Tensor, # (b, d) float32, a block of rows
     centroids: torch.Tensor, # (k, d) float32, on the same device
     bias: torch.Tensor | None, # (k,) float32, added to each column of the product; None for nothing
-    out: np.ndarray | None = None, # (b or more, k) float32, where a product on a CPU may stand
+    out: np.ndarray | None = None, # (b or more, k) float32, where a product on a CPU may stand; all products of one pass have its shape
 ) -> tuple[torch.Tensor, torch.Tensor]: # (b,) int64 labels and (b,) float32 scores
     "For each row the centroid with the largest product plus bias; the first one on ties."
     if x.device.type == 'cpu': # numpy's argmax uses SIMD, torch's max over rows does not: 1.2 times faster at k = 200
-        scores = np.matmul(x.numpy(), centroids.numpy().T, out=None if out is None else out[:len(x)])
+        rows = x.numpy() if out is None or len(x) == len(out) else np.pad(x.numpy(), ((0, len(out) - len(x)), (0, 0))) # another shape may be added up in another order: equal rows have equal scores wherever they stand
+        scores = np.matmul(rows, centroids.numpy().T, out=out)[:len(x)]
         if bias is not None: scores += bias.numpy()
         labels = scores.argmax(1)
         return torch.from_numpy(labels), torch.from_numpy(np.take_along_axis(scores, labels[:, None], 1)[:, 0])
@@ -47,7 +49,7 @@ def assign_rows(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # labels (m,), scores (m,), sums (k, d) of the rows of each cluster
     "Labels, scores and sums for some rows, a block at a time."
     labels, scores, sums = [], [], torch.zeros_like(centroids)
-    out = np.empty((min(block, rows.stop - rows.start), len(centroids)), np.float32) if centroids.device.type == 'cpu' else None # the same for all blocks: it stays in the cache
+    out = np.empty((block, len(centroids)), np.float32) if centroids.device.type == 'cpu' else None # the same for all blocks: it stays in the cache
     for i in range(rows.start, rows.stop, block):
         x = X[i:min(i + block, rows.stop)]
         l, s = nearest_centroid(x, centroids, bias, out)
@@ -103,7 +105,7 @@ def wide(
     "The type in which sums are added up."
     return torch.float32 if device.type == 'mps' else torch.float64
 
-class KMeans(fast_pytorch_kmeans.KMeans):
+class KMeans(fast_pytorch_kmeans.KMeans): # type: ignore[misc] # it has no types
     "fast-pytorch-kmeans with a seed, blocks, no empty clusters, and labels that belong to the centroids."
     block = 1024 # rows at a time: 1024 × 784 floats are 3 MB, which stay in a processor's cache; measured, 2048 is a tenth slower
     def __init__(self,
@@ -117,10 +119,11 @@ class KMeans(fast_pytorch_kmeans.KMeans):
         super().__init__(n_clusters, max_iter, tol, mode='cosine' if spherical else 'euclidean')
         self.spherical, self.init, self.seed = spherical, check_name('init', init, ['k-means++', 'random']), seed
 
-    def bias(self, centroids: torch.Tensor) -> torch.Tensor | None:
+    def bias(self, centroids: torch.Tensor) -> torch.Tensor | None: # (k, d) → (k,)
+        "What is added to products with centroids, so that the largest is that of the nearest; None with cosines."
         return None if self.spherical else -.5 * (centroids * centroids).sum(1)
 
-    def spans(self, n: int) -> list[slice]:
+    def spans(self, n: int) -> list[slice]: # of `n` rows
         "What one call works on: small where rows are few, so that all threads have some; never a matter of how many threads there are."
         return blocks(n, self.block if n < 65536 else 16 * self.block)
 
@@ -241,16 +244,17 @@ def relocate(
     c, k, rows = centroids.cpu().numpy(), len(centroids), blocks(len(X), 2048)
     near, score = [np.concatenate(a) for a in zip(*workers.map(lambda s: nearest_centroids(X[s].cpu().numpy(), c, 2), rows))]
     missed, error = np.bincount(near[:, 0], score[:, 0] - score[:, 1], k), np.bincount(near[:, 0], 1 - score[:, 0], k)
-    movers, taken = [], np.zeros(k, bool)
+    members = np.split(np.argsort(near[:, 0], kind='stable'), np.cumsum(np.bincount(near[:, 0], minlength=k))[:-1]) # rows of each cluster, in ascending order
+    movers, taken = list[int](), np.zeros(k, bool)
     for j in np.argsort(missed, kind='stable'):
         if len(movers) >= share * k: break
         if taken[j]: continue
-        movers.append(j); taken[j] = True; taken[near[near[:, 0] == j, 1]] = True # its rows go there: leave those alone
-    new = centroids.clone()
-    for j, big in zip(movers, [b for b in np.argsort(-error, kind='stable') if b not in set(movers)]):
-        members = np.flatnonzero(near[:, 0] == big)
-        if missed[j] > .15 * error[big] or len(members) < 2: continue # about what a second centroid gains
-        new[j] = torch.nn.functional.normalize(centroids[big] + X[rng.choice(members, 1)][0], dim=0)
+        movers.append(j); taken[j] = True; taken[near[members[j], 1]] = True # its rows go there: leave those alone
+    new, stays = centroids.clone(), np.ones(k, bool); stays[movers] = False
+    largest = np.argsort(-error, kind='stable')
+    for j, big in zip(movers, largest[stays[largest]]):
+        if missed[j] > .15 * error[big] or len(members[big]) < 2: continue # about what a second centroid gains
+        new[j] = torch.nn.functional.normalize(centroids[big] + X[rng.choice(members[big], 1)][0], dim=0)
     return new
 
 # %% ../nbs/02_clustering.ipynb #5a3b64e3
@@ -296,8 +300,8 @@ def pass_over_all(
     workers: Workers, # who computes
 ) -> tuple[float, torch.Tensor]: # the error of these centroids, 1 - cosine summed up, and (k, d) the next ones
     "One iteration with all rows; a cluster that is empty, or has a mean of hardly any direction, stays where it is."
-    c, total, sums, counts, spans = centroids, 0., torch.zeros_like(centroids, dtype=wide(centroids.device)), 0, self.spans(len(X))
-    for part, s, m in workers.map(total_rows, spans, X, c, self.bias(c), self.block): total += part; sums += s; counts = counts + m
+    c, total, sums, counts, spans = centroids, 0., torch.zeros_like(centroids, dtype=wide(centroids.device)), torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device), self.spans(len(X))
+    for part, s, m in workers.map(total_rows, spans, X, c, self.bias(c), self.block): total += part; sums += s; counts += m
     new = torch.nn.functional.normalize((sums / counts.clamp(min=1)[:, None]).to(c.dtype))
     return len(X) - total, torch.where((counts[:, None] > 0) & (new.norm(dim=1, keepdim=True) > .5), new, c)
 
@@ -340,14 +344,21 @@ class Clusters:
     config: dict[str, Any] = field(default_factory=dict) # how they were made
     probability: np.ndarray | None = None # (n, k) float32, of each cluster for each item: soft assignment, where there is one
     def __post_init__(self) -> None:
+        self.labels, self.centroids, self.similarity = (np.asarray(a.detach().cpu() if isinstance(a, torch.Tensor) else a) for a in (self.labels, self.centroids, self.similarity))
+        if self.labels.dtype.kind not in 'iu' or self.labels.ndim != 1: raise UserError(f'labels have shape {self.labels.shape} and type {self.labels.dtype}; expected one whole number an item.')
         if self.labels.shape != self.similarity.shape: raise UserError(f'labels have shape {self.labels.shape}, similarity {self.similarity.shape}; they must agree.')
     def __len__(self) -> int: return len(self.labels)
     @property
-    def n_clusters(self) -> int: return len(self.centroids)
+    def n_clusters(self) -> int:
+        "How many clusters there are, empty ones included."
+        return len(self.centroids)
     @cached_property
-    def sizes(self) -> np.ndarray: return np.bincount(self.labels, minlength=self.n_clusters) # (k,) int64
+    def sizes(self) -> np.ndarray:
+        "How many items each cluster has: (k,) int64."
+        return np.bincount(self.labels, minlength=self.n_clusters)
     @cached_property
     def members(self) -> list[np.ndarray]: # for each cluster, the indices of its items in ascending order
+        "For each cluster, the indices of its items in ascending order."
         return np.split(np.argsort(self.labels, kind='stable'), np.cumsum(self.sizes)[:-1])
     def __repr__(self) -> str:
         return f'Clusters({len(self):,} items in {self.n_clusters} clusters of {self.sizes.min():,} to {self.sizes.max():,}, mean similarity to the centroid {self.similarity.mean():.3f})'
@@ -375,14 +386,14 @@ def check_n_clusters(
 
 # %% ../nbs/02_clustering.ipynb #4551900f
 def centroid_similarity(
-    x: np.ndarray, # (n, d) float32
-    centroids: np.ndarray, # (k, d) float32
+    x: np.ndarray, # (n, d) numbers
+    centroids: np.ndarray, # (k, d) numbers
     labels: np.ndarray, # (n,) int64
 ) -> np.ndarray: # (n,) float32
     "Cosine similarity of each row to the centroid of its cluster; 0 for rows without direction."
     out = np.empty(len(x), np.float32)
     for s in blocks(len(x), 2048):
-        a, c = x[s], centroids[labels[s]]
+        a, c = x[s].astype(np.float64), centroids[labels[s]].astype(np.float64)
         lengths = np.sqrt(np.einsum('ij,ij->i', a, a) * np.einsum('ij,ij->i', c, c))
         out[s] = np.einsum('ij,ij->i', a, c) / np.where(lengths > 0, lengths, 1)
     return np.clip(out, -1, 1)
@@ -392,8 +403,13 @@ def near_rows(
     rows: slice, X: Rows, centroids: np.ndarray, n_near: int, # which rows, of what, and what they are compared with
 ) -> tuple[np.ndarray, np.ndarray]: # as `nearest_centroids`
     "`nearest_centroids` for some rows, a block at a time."
-    parts = [nearest_centroids(X[i:min(i + 2048, rows.stop)].numpy(), centroids, n_near) for i in range(rows.start, rows.stop, 2048)]
-    return tuple(map(np.concatenate, zip(*parts)))
+    parts = []
+    for i in range(rows.start, rows.stop, 2048):
+        x = X[i:min(i + 2048, rows.stop)].numpy()
+        whole = x if len(x) == 2048 else np.pad(x, ((0, 2048 - len(x)), (0, 0))) # products of one shape, as in `nearest_centroid`
+        parts.append([a[:len(x)] for a in nearest_centroids(whole, centroids, n_near)])
+    near, score = map(np.concatenate, zip(*parts))
+    return near, score
 
 def nearest_clusters(
     x: Any, # (n, d) embeddings: anything that `open_vectors` takes
@@ -411,6 +427,21 @@ def nearest_clusters(
     return near, similarity
 
 # %% ../nbs/02_clustering.ipynb #902e0832
+def euclidean_clusters(
+    v: Vectors, # checked
+    km: KMeans, # to be fitted
+    device: str, # where
+    config: dict[str, Any], # of the clusters
+) -> Clusters:
+    "Clusters by Euclidean distance. Float32 has seven digits: the rows are moved to their mean and scaled for the search, so that those far from the origin keep theirs."
+    x = v.take(slice(None)).astype(np.float64)
+    shift = x.mean(0)
+    scale = np.abs(x - shift).max() or 1.
+    km.tol /= scale ** 2
+    labels = km.fit_predict(torch.from_numpy(((x - shift) / scale).astype(np.float32)).to(device)).cpu().numpy()
+    centroids = km.centroids.cpu().numpy() * scale + shift
+    return Clusters(labels, centroids.astype(np.float32), centroid_similarity(x, centroids, labels), config)
+
 def kmeans(
     x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes
     n_clusters: int = 20, # how many clusters; at most n
@@ -426,7 +457,8 @@ def kmeans(
     "Cluster embeddings with k-means. The same data and seed give the same clusters, on any number of threads."
     v = open_vectors(x).check().require_valid(zero=spherical)
     n_clusters = check_n_clusters(n_clusters, len(v))
-    km = KMeans(n_clusters, check_range('max_iter', max_iter, 1, whole=True), check_range('tol', tol, 0), spherical, init, check_seed(seed))
+    max_iter, tol = check_range('max_iter', max_iter, 1, whole=True), float(check_range('tol', tol, 0))
+    km = KMeans(n_clusters, max_iter, tol, spherical, init, check_seed(seed))
     usual = (tol, init) == (1e-4, 'k-means++')
     if progressive is None: progressive = spherical and usual and len(v) * n_clusters > 20_000_000
     config = dict(method='kmeans', n_clusters=n_clusters, seed=int(seed), spherical=spherical, max_iter=max_iter, tol=tol, init=init, data=v.data)
@@ -439,11 +471,9 @@ def kmeans(
         used, labels = np.unique(near[:, 0], return_inverse=True)
         if len(used) < n_clusters: warnings.warn(f'{len(used)} of {n_clusters} clusters are used: no item is nearest to the centroids of the others.')
         return Clusters(labels, c[used], similarity[:, 0].clip(-1, 1), {**config, 'progressive': True})
-    X = Rows(v, device=best_device(device)) if spherical else torch.from_numpy(as_rows(v.take(slice(None)))).to(best_device(device))
-    labels = km.fit_predict(X).cpu().numpy()
-    centroids = km.centroids.cpu().numpy()
-    similarity = km.scores.cpu().numpy().clip(-1, 1) if spherical else centroid_similarity(as_rows(v.take(slice(None))), centroids, labels)
-    return Clusters(labels, centroids, similarity, config)
+    if not spherical: return euclidean_clusters(v, km, best_device(device), config)
+    labels = km.fit_predict(Rows(v, device=best_device(device))).cpu().numpy()
+    return Clusters(labels, km.centroids.cpu().numpy(), km.scores.cpu().numpy().clip(-1, 1), config)
 
 # %% ../nbs/02_clustering.ipynb #a439cce6
 def gmm(
@@ -459,7 +489,7 @@ def gmm(
     check_name('covariance type', covariance_type, ['diag', 'spherical'])
     v = open_vectors(x).check().require_valid()
     k, n = check_n_clusters(n_clusters, len(v)), len(v)
-    check_range('n_sample', n_sample, max(k, 2), whole=True); check_range('max_iter', max_iter, 1, whole=True)
+    n_sample, max_iter = check_range('n_sample', n_sample, max(k, 2), whole=True), check_range('max_iter', max_iter, 1, whole=True)
     config: dict[str, Any] = dict(method='gmm', n_clusters=k, seed=check_seed(seed), covariance_type=covariance_type, max_iter=max_iter, n_sample=n_sample, converged=True, data=v.data)
     if n == 1: return Clusters(np.zeros(1, np.int64), v.unit(slice(None)), np.ones(1, np.float32), config, np.ones((1, 1), np.float32)) # no mixture is fitted to a single row
     sample = np.sort(np.random.default_rng(check_seed(seed)).choice(n, min(n, n_sample), replace=False))
@@ -472,6 +502,8 @@ def gmm(
     probability = np.empty((n, start.n_clusters), np.float32)
     for s in blocks(n, 2048): probability[s] = mixture.predict_proba(v.unit(s).astype(np.float64))
     used, labels = np.unique(probability.argmax(1), return_inverse=True)
+    if len(used) < k: warnings.warn(f'{len(used)} of {k} clusters are used: no item belongs to the others before all.')
+    probability = probability[:, used] / probability[:, used].sum(1, keepdims=True)
     centroids = unit_rows(mixture.means_[used].astype(np.float32), 'means of the mixture')
     similarity = np.concatenate([np.einsum('ij,ij->i', v.unit(s), centroids[labels[s]]) for s in blocks(n, 2048)]).clip(-1, 1)
-    return Clusters(labels, centroids, similarity, {**config, 'converged': bool(mixture.converged_)}, probability[:, used])
+    return Clusters(labels, centroids, similarity, {**config, 'converged': bool(mixture.converged_)}, probability)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from .vectors import Vectors
 
 # %% auto #0
 __all__ = ['FORMAT', 'Plan', 'reaches', 'who_probes', 'probers', 'batches', 'tiles', 'n_pairs', 'twins', 'claim', 'Checkpoint',
-           'in_order', 'Batch', 'planned', 'collect', 'compared', 'wilson', 'measure_recall']
+           'remembered', 'in_order', 'Batch', 'planned', 'collect', 'compared', 'wilson', 'measure_recall']
 
 # %% ../nbs/04a_comparison.ipynb #8be074d3
 @dataclass(eq=False)
@@ -235,15 +235,28 @@ class Checkpoint:
         known = json.loads(note.read_text(encoding='utf-8')).get('data')
         if known not in (None, self.data): raise UserError(f'{self.folder} holds a checkpoint of other embeddings. Give another folder, or remove this one.')
         with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT, data=self.data)), encoding='utf-8')
-    def read(self, name: str) -> list[np.ndarray] | None:
+    def read(self, name: str) -> list[np.ndarray] | None: # as `save` was given them
         "What was saved under this name, or None."
         try:
             with np.load(self.folder/f'{name}.npz', allow_pickle=False) as f: *arrays, known = [f[k] for k in f.files]
             return arrays if str(known) == digest(*arrays) else None
         except Exception: return None # however a file is damaged, it is computed again
-    def save(self, name: str, arrays: list[np.ndarray]) -> None:
+    def save(self, name: str, arrays: list[np.ndarray]) -> None: # of the file, without ending; what is kept in it
         "Save arrays under a name: the file is whole, or not there."
         with atomic_write(self.folder/f'{name}.npz') as tmp, open(tmp, 'wb') as f: np.savez(f, *arrays, np.array(digest(*arrays)))
+
+# %% ../nbs/04a_comparison.ipynb #kept
+def remembered(
+    saved: Checkpoint | None, # where findings are kept, if anywhere
+    name: str, # of what is wanted
+    make: Callable[[], list[np.ndarray]], # computes it
+) -> list[np.ndarray]:
+    "What was saved under a name; else what `make` gives, which is saved."
+    known = saved.read(name) if saved else None
+    if known is not None: return known
+    made = make()
+    if saved: saved.save(name, made)
+    return made
 
 # %% ../nbs/04a_comparison.ipynb #adddf238
 def in_order(
@@ -305,6 +318,7 @@ def collect(
     v, place, best = plan.v, plan.place, kind == 'best'
     waiting: deque[Batch] = deque()
     found: list[Any] = []
+    count = 0 # pairs that came back
     n_workers = 1 if plan.client or device != 'cpu' else cpu_count()
     size = tile_size(plan.memory, v.shape[1], n_workers) if device == 'cpu' else 8192
     key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, plan.use, kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''
@@ -314,22 +328,23 @@ def collect(
     def todo() -> Iterator[Tile]:
         for batch in planned(plan, size, f'{kind}-{key}', clusters, only, checkpoint): waiting.append(batch); yield from batch.tiles
     def finish() -> None: # batches that are whole
+        nonlocal count
         while waiting and waiting[0].whole:
             batch = waiting.popleft(); found.append(batch.result(kind, place))
+            if batch.saved: count += len(found[-1][0])
             if checkpoint and not batch.saved: checkpoint.save(batch.name, list(found[-1]))
             bar.update(batch.n_clusters if plan.exact else 0)
-    def too_many() -> bool: return not best and sum(len(r[0]) for r in found) + sum(len(r[0]) for batch in waiting for r in batch.parts) > most
 
     with workers_on(plan.client, n_workers) as w, progress(desc=desc, total=total, unit=' clusters' if plan.exact else ' pairs', unit_scale=True) as bar:
         for result in w.map(tile_best, todo(), v, place, True, device, bundle=8) if best else w.map(tile_pairs, todo(), v, threshold, most, device, bundle=8):
             finish() # those without tiles
             if result is None: return None
             batch = waiting[0]
-            bar.update(0 if plan.exact else batch.tiles[len(batch.parts)].n_pairs); batch.parts.append(result)
+            bar.update(0 if plan.exact else batch.tiles[len(batch.parts)].n_pairs); batch.parts.append(result); count += len(result[0])
             finish()
-            if too_many(): return None
+            if not best and count > most: return None
         finish()
-    if too_many(): return None
+    if not best and count > most: return None
     v.unchanged()
     return merge_best(found, place) if best else in_order(found, place, plan.across)
 

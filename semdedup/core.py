@@ -4,7 +4,7 @@
 
 # %% ../nbs/00_core.ipynb #555b1d91
 from __future__ import annotations
-import atexit, difflib, errno, functools, hashlib, itertools, json, math, os, re, shutil, sys, tempfile, threading, warnings
+import atexit, base64, difflib, errno, functools, hashlib, itertools, json, math, os, re, shutil, sys, tempfile, threading, warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +17,12 @@ import numpy as np
 # %% auto #0
 __all__ = ['MENDABLE', 'ONE_THREAD', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'bad_rows',
            'some_rows', 'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder',
-           'current_umask', 'atomic_write', 'cache_home', 'or_temporary', 'cache_dir', 'data_root', 'natural',
-           'progress', 'blocks', 'random_rows', 'cpu_count', 'thread_pools', 'OneThread', 'Workers', 'alone',
-           'DaskWorkers', 'workers_on', 'parse_bytes']
+           'current_umask', 'atomic_write', 'write_text', 'write_json', 'fill_page', 'data_uri', 'cache_home',
+           'or_temporary', 'cache_dir', 'data_root', 'natural', 'progress', 'blocks', 'random_rows', 'cpu_count',
+           'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'parse_bytes']
+
+# %% ../nbs/00_core.ipynb #later-field
+LATER: Any = None # the default of a field that is filled before anyone reads it: its type need not say None
 
 # %% ../nbs/00_core.ipynb #8e807cb2
 class UserError(ValueError):
@@ -151,7 +154,8 @@ def mendable(
     "Turn an `OSError` that the user can mend into a `UserError` that says how."
     try: yield
     except OSError as e:
-        if e.errno not in MENDABLE: raise
+        path, about = Path(path), Path(os.fsdecode(e.filename)) if isinstance(e.filename, (str, bytes, os.PathLike)) else None # a write says no name
+        if e.errno not in MENDABLE or not (about is None or about in (path, *path.parents) or about.parent == path.parent): raise
         raise UserError(f'Cannot write {path}: {MENDABLE[e.errno]}, and run the same command again.') from e
 
 # %% ../nbs/00_core.ipynb #f3a70506
@@ -184,6 +188,40 @@ def atomic_write(
             os.chmod(name, 0o666 & ~current_umask())
             os.replace(name, path)
         finally: Path(name).unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #write-text
+def write_text(
+    path: str | Path, # the file to be written or replaced
+    text: str, # what it will hold
+) -> Path: # the same
+    "Write a text file, in UTF-8: whole, or not at all."
+    with atomic_write(path) as tmp: tmp.write_text(text, encoding='utf-8')
+    return Path(path)
+
+def write_json(
+    path: str | Path, # the file to be written or replaced
+    value: Any, # what JSON can hold
+    **how: Any, # for `json.dumps`
+) -> Path: # the same
+    "Write a value as JSON: whole, or not at all."
+    return write_text(path, json.dumps(value, **how))
+
+def fill_page(
+    path: str | Path, # the page to be written
+    template: str, # of semdedup/templates
+    trim_blocks: bool = False, # as for jinja2
+    **parts: Any, # what it is filled with: escaped, unless the template says otherwise
+) -> Path: # the same
+    "Fill a template: one HTML file."
+    from jinja2 import Environment, PackageLoader
+    return write_text(path, Environment(loader=PackageLoader('semdedup', 'templates'), autoescape=True, trim_blocks=trim_blocks).get_template(template).render(**parts))
+
+def data_uri(
+    content: bytes, # of the file
+    kind: str, # svg, png, jpeg or webp
+) -> str:
+    "A file's content as an address for `<img src=…>`."
+    return f'data:image/{"svg+xml" if kind == "svg" else kind};base64,{base64.b64encode(content).decode()}'
 
 # %% ../nbs/00_core.ipynb #e8d2d8d1
 def cache_home() -> Path: # not made yet
@@ -267,8 +305,9 @@ def thread_pools() -> Any: # threadpoolctl.ThreadpoolController
 
 class OneThread:
     "Holds BLAS and torch to one thread for as long as anybody is inside: several may be, and the last to leave restores what the first one found."
-    def __init__(self) -> None: self.lock, self.inside = threading.Lock(), 0
+    def __init__(self) -> None: self.lock, self.inside, self.mine = threading.Lock(), 0, threading.local()
     def __enter__(self) -> None:
+        self.mine.depth = getattr(self.mine, 'depth', 0) + 1
         with self.lock:
             if self.inside == 0:
                 self.torch = sys.modules.get('torch')
@@ -282,7 +321,8 @@ class OneThread:
     def __exit__(self, *exc: object) -> None:
         with self.lock:
             self.inside -= 1
-            if self.torch: self.torch.set_num_threads(self.torch_threads)
+            self.mine.depth -= 1
+            if self.torch and self.mine.depth == 0: self.torch.set_num_threads(self.torch_threads) # whoever is inside twice stays at one
             if self.inside == 0: self.limits.restore_original_limits()
 
 ONE_THREAD = OneThread()
@@ -328,7 +368,7 @@ class DaskWorkers(Workers):
     def __init__(self,
         client: Any, # a dask.distributed.Client
     ):
-        self.client, self.n_workers, self.scattered = client, max(1, len(client.scheduler_info()['workers'])), {}
+        self.client, self.n_workers, self.scattered = client, max(1, len(client.scheduler_info()['workers'])), dict[int, tuple[Any, Any]]()
     def __enter__(self) -> DaskWorkers: return self
     def __exit__(self, *exc: object) -> None: self.scattered.clear()
     def share(self,
@@ -345,7 +385,7 @@ class DaskWorkers(Workers):
     ) -> Iterator[Any]: # the results, in the order of the blocks
         "Yield `fn(block, *shared)` for each block in order; a few bundles a worker are under way."
         shared = [self.share(s) if hasattr(s, 'shareable') else s for s in shared]
-        pending, blocks = deque(), iter(blocks)
+        pending, blocks = deque[Any](), iter(blocks)
         while some := list(itertools.islice(blocks, bundle)):
             pending.append(self.client.submit(alone, fn, some, *shared, pure=False))
             if len(pending) >= 4 * self.n_workers: yield from pending.popleft().result()
@@ -367,5 +407,7 @@ def parse_bytes(
     units = {'': 1, 'B': 1, **{f'{p}B': 1000 ** (i + 1) for i, p in enumerate('KMGT')}, **{f'{p}IB': 1024 ** (i + 1) for i, p in enumerate('KMGT')}}
     if isinstance(size, (int, float)) and not isinstance(size, bool) and 0 < size < math.inf: return int(size)
     m = re.fullmatch(r'\s*([0-9.]+)\s*([A-Za-z]*)\s*', str(size))
-    try: return int(float(m[1]) * units[m[2].upper()])
-    except (TypeError, KeyError, ValueError): raise UserError(f"memory is {size!r}; give it as '500MB', '1GB' or a number of bytes.") from None
+    try: number = int(float(m[1]) * units[m[2].upper()]) if m else 0
+    except (KeyError, ValueError): number = 0
+    if number > 0: return number
+    raise UserError(f"memory is {size!r}; give it as '500MB', '1GB' or a number of bytes.")

@@ -4,7 +4,7 @@
 
 # %% ../nbs/00_datasets.ipynb #ad4e90ef
 from __future__ import annotations
-import io, lzma, socket
+import io, lzma, os, socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -14,48 +14,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 import numpy as np
-from .core import UserError, Workers, check_finite, check_name, check_range, data_root, digest, make_folder, progress
+from .core import LATER, UserError, Workers, check_finite, check_name, check_range, data_root, digest, make_folder, progress
 
 # %% auto #0
-__all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'DATASETS', 'Split', 'Images', 'refuse_single', 'as_images', 'as_labels',
-           'as_index', 'class_names', 'from_arrays', 'read_npz', 'fmnist_mini', 'digits', 'patience',
+__all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'INSTALLED', 'DATASETS', 'refuse_single', 'as_images', 'as_labels',
+           'as_index', 'Split', 'Images', 'class_names', 'from_arrays', 'read_npz', 'fmnist_mini', 'digits', 'patience',
            'open_torchvision', 'all_of', 'last_fifth', 'torchvision_images', 'load_images', 'changed', 'with_copies',
            'draw_aside', 'holdout']
-
-# %% ../nbs/00_datasets.ipynb #3f751f62
-@dataclass(eq=False)
-class Split:
-    "Images with labels: one part (train, test, validation) of a data set."
-    images: np.ndarray # (n, c, h, w) uint8
-    labels: np.ndarray # (n,) int64, positions in the list of classes
-    index: np.ndarray | None = None # (n,) int64, positions in the official data set; 0 … n-1 if not given
-    def __post_init__(self) -> None:
-        if self.index is None: self.index = np.arange(len(self.images))
-    def __len__(self) -> int: return len(self.images)
-    @cached_property
-    def digest(self) -> str: return digest(self.images, self.labels)
-    def take(self,
-        rows: np.ndarray, # (m,) positions in this split
-    ) -> Split: # those images, in that order
-        "Some of the images."
-        return Split(self.images[rows], self.labels[rows], self.index[rows])
-
-# %% ../nbs/00_datasets.ipynb #d9dd070f
-@dataclass(eq=False)
-class Images:
-    "A data set in memory: what `load_images` returns."
-    name: str # what the user called it
-    train: Split
-    test: Split
-    classes: list[str] # a name a class
-    val: Split | None = None # the part that `holdout` set aside from train
-    source: str = field(default='', repr=False) # where it came from, for the report
-    def __repr__(self) -> str:
-        _, c, h, w = self.train.images.shape
-        val = f' + {len(self.val):,} val' if self.val else ''
-        return f'Images({self.name!r}: {len(self.train):,} train{val} + {len(self.test):,} test, {c}×{h}×{w}, {len(self.classes)} classes)'
-    @cached_property
-    def digest(self) -> str: return digest(self.train.digest, self.test.digest, self.val.digest if self.val else None)
 
 # %% ../nbs/00_datasets.ipynb #b7f74d2b
 def refuse_single(
@@ -70,7 +35,7 @@ def as_images(
     what: str = 'images', # how errors call them
 ) -> np.ndarray: # (n, c, h, w) uint8
     "Bring an array of images into the one shape and type that is used everywhere."
-    a = np.asarray(a)
+    a = np.asarray(a.detach().cpu() if hasattr(a, 'detach') else a)
     refuse_single(a, what)
     if a.ndim == 3: a = a[:, None]
     if a.ndim != 4 or not (a.shape[1] in (1, 3) or a.shape[3] in (1, 3)):
@@ -91,11 +56,11 @@ def as_labels(
     what: str = 'labels', # how errors call them
 ) -> np.ndarray: # (n,) int64
     "Check labels: one an image, whole numbers from 0."
-    labels = np.asarray(labels)
+    labels = np.asarray(labels.detach().cpu() if hasattr(labels, 'detach') else labels)
     if labels.ndim == 2 and labels.shape[1] == 1: labels = labels[:, 0]
     if labels.shape != (n,): raise UserError(f'{what} have shape {labels.shape} for {n} images; expected one label an image.')
     if labels.dtype.kind not in 'iub': raise UserError(f'{what} are of type {labels.dtype}; expected whole numbers from 0.')
-    if labels.min() < 0 or labels.max() >= 1_000_000: raise UserError(f'{what} go from {labels.min()} to {labels.max()}; expected the numbers of classes, from 0.')
+    if n and (labels.min() < 0 or labels.max() >= 1_000_000): raise UserError(f'{what} go from {labels.min()} to {labels.max()}; expected the numbers of classes, from 0.')
     return labels.astype(np.int64)
 
 # %% ../nbs/00_datasets.ipynb #aeade620
@@ -109,6 +74,50 @@ def as_index(
     index = np.asarray(index)
     if index.shape != (n,) or index.dtype.kind not in 'iu': raise UserError(f'{what} has shape {index.shape} and type {index.dtype} for {n} images; expected one whole number an image.')
     return index.astype(np.int64)
+
+# %% ../nbs/00_datasets.ipynb #3f751f62
+@dataclass(eq=False)
+class Split:
+    "Images with labels: one part (train, test, validation) of a data set."
+    images: np.ndarray # (n, c, h, w) uint8; whatever `as_images` takes becomes that
+    labels: np.ndarray # (n,) int64, positions in the list of classes; likewise `as_labels`
+    index: np.ndarray = LATER # (n,) int64, positions in the official data set; 0 … n-1 if not given
+    def __post_init__(self) -> None:
+        if len(self.images) or len(self.labels): self.images, self.labels = as_images(self.images), as_labels(self.labels, len(self.images)) # free for what is as it should be
+        self.index = np.arange(len(self.images)) if self.index is None else as_index(self.index, len(self.images)) # type: ignore[assignment] # None only for None
+    def __len__(self) -> int: return len(self.images)
+    @cached_property
+    def digest(self) -> str:
+        "A digest of the images and labels."
+        return digest(self.images, self.labels)
+    def take(self,
+        rows: np.ndarray, # (m,) positions in this split
+    ) -> Split: # those images, in that order
+        "Some of the images."
+        return Split(self.images[rows], self.labels[rows], self.index[rows])
+
+# %% ../nbs/00_datasets.ipynb #d9dd070f
+@dataclass(eq=False)
+class Images:
+    "A data set in memory: what `load_images` returns."
+    name: str # what the user called it
+    train: Split
+    test: Split
+    classes: list[str] # a name a class
+    val: Split | None = None # the part that `holdout` set aside from train
+    source: str = field(default='', repr=False) # where it came from, for the report
+    def __post_init__(self) -> None:
+        for part in filter(None, (self.train, self.test, self.val)):
+            if len(part) and part.labels.max() >= len(self.classes): raise UserError(f'{self.name}: labels go up to {part.labels.max()}, but only {len(self.classes)} classes are named.')
+            if part.images.shape[1:] != self.train.images.shape[1:]: raise UserError(f'{self.name}: training images are {self.train.images.shape[1:]} and others {part.images.shape[1:]} (channels, height, width); they must agree.')
+    def __repr__(self) -> str:
+        _, c, h, w = self.train.images.shape
+        val = f' + {len(self.val):,} val' if self.val else ''
+        return f'Images({self.name!r}: {len(self.train):,} train{val} + {len(self.test):,} test, {c}×{h}×{w}, {len(self.classes)} classes)'
+    @cached_property
+    def digest(self) -> str:
+        "A digest of the images and labels."
+        return digest(self.train.digest, self.test.digest, self.val.digest if self.val else None)
 
 # %% ../nbs/00_datasets.ipynb #2ecc7580
 def class_names(
@@ -145,7 +154,7 @@ def from_arrays(
         raise UserError(f'{name}: training images are {train.shape[1:]} and test images {test.shape[1:]} (channels, height, width); they must agree.')
     y, y_test = as_labels(train_labels, len(train), f'{name}: training labels'), as_labels(test_labels, len(test), f'{name}: test labels')
     classes = class_names(y, y_test, classes, name)
-    idx = [as_index(i, len(x), f'{name}: {w}_index') for i, x, w in ((train_index, train, 'train'), (test_index, test, 'test'))]
+    idx: list[Any] = [as_index(i, len(x), f'{name}: {w}_index') for i, x, w in ((train_index, train, 'train'), (test_index, test, 'test'))]
     return Images(name, Split(train, y, idx[0]), Split(test, y_test, idx[1]), classes, source=source)
 
 # %% ../nbs/00_datasets.ipynb #5f328341
@@ -164,7 +173,7 @@ def read_npz(
     missing = [k for k in needed if k not in arrays]
     if missing: raise UserError(f'{file} lacks {", ".join(missing)}; it holds {", ".join(arrays) or "nothing"}. Make it again with np.savez.')
     x, y, test_x, test_y = (arrays[k] for k in needed)
-    return from_arrays(x, y, test_x, test_y, arrays.get('classes'), name, source or Path(str(file)).name, arrays.get('train_index'), arrays.get('test_index'))
+    return from_arrays(x, y, test_x, test_y, arrays.get('classes'), name, source or str(arrays.get('source', Path(str(file)).name)), arrays.get('train_index'), arrays.get('test_index'))
 
 # %% ../nbs/00_datasets.ipynb #6d803cc1
 FMNIST_CLASSES = ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot']
@@ -268,17 +277,18 @@ def load_images(
 ) -> Images:
     "Load a data set by name, or from an `.npz` of your own, into memory."
     if isinstance(name, Images): return name
+    if not isinstance(name, (str, os.PathLike)): raise UserError(f'A data set is loaded by its name or path, not from {type(name).__name__}. Names are: {", ".join(DATASETS)}.')
     if str(name).endswith('+copies'): return with_copies(load_images(str(name).removesuffix('+copies'), root))
     if str(name).endswith('.npz'): return read_npz(name, Path(name).stem)
     if str(name) not in DATASETS and Path(name).is_dir(): raise UserError(f'{name} is a folder: semdedup.load_data loads labelled photographs by their path, semdedup.open_photos opens any.')
     name = check_name('data set', name, DATASETS)
     root = Path(root).expanduser() if root else data_root()
-    if name in TORCHVISION:
-        own = root/f'{name}.npz'
-        return read_npz(own, name) if own.exists() else torchvision_images(name, root)
-    return {'fmnist-mini': fmnist_mini, 'digits': digits}[name]()
+    if name in INSTALLED: return INSTALLED[name]()
+    own = root/f'{name}.npz'
+    return read_npz(own, name) if own.exists() else torchvision_images(name, root)
 
-DATASETS = ['fmnist-mini', 'digits', *TORCHVISION] # the names that `load_images` knows
+INSTALLED = {'fmnist-mini': fmnist_mini, 'digits': digits} # what lies in a package
+DATASETS = [*INSTALLED, *TORCHVISION] # the names that `load_images` knows
 
 # %% ../nbs/00_datasets.ipynb #92907cdc
 def changed(

@@ -80,7 +80,7 @@ def best_device(
     if device is None: return next(d for d, ok in there.items() if ok)
     device = str(device)
     check_name('device', device.split(':')[0], there)
-    if not there[device.split(':')[0]]: raise UserError(f'device {device!r} is not available here. Use device="cpu", or leave it out.')
+    if not there[device.split(':')[0]]: raise UserError(f'device {device!r} is not available here. Choose cpu, or leave it out.')
     return device
 
 # %% ../nbs/01_embeddings.ipynb #bd4c98dd
@@ -88,7 +88,7 @@ PRECISIONS = ['float32', 'bfloat16']
 
 def lacks_bfloat16() -> bool:
     "Is it known that this processor has no instructions for bfloat16?"
-    has = getattr(torch.cpu, 'get_capabilities', dict)()
+    has: dict[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
     return bool(has) and not any(has.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16')) # the last one is ARM's
 
 def check_precision(
@@ -373,7 +373,7 @@ def timm_encoder(
         with downloading(name, f'https://huggingface.co/{known.hf_hub_id}' if known.hf_hub_id else str(known.url), here):
             if known.hf_hub_id: hub_answers(known.hf_hub_id)
             module = timm.create_model(name, pretrained=True, **resized)
-        module.reset_classifier(0)
+        module.reset_classifier(0) # type: ignore[operator] # a method of timm's networks
     how = timm.data.resolve_model_data_config(module)
     return TorchEncoder(name, module, size or how['input_size'][-1], tuple(how['mean']), tuple(how['std']), weights=source, device=device,
                         interpolation='bicubic' if how['interpolation'] == 'bicubic' else 'bilinear')
@@ -393,7 +393,7 @@ def timm_from_file(
     try: module = timm.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=dict(state_dict=state, num_classes=classes, source=''), **resized)
     except (RuntimeError, KeyError, ValueError, AssertionError) as e:
         raise UserError(f'weights {file!r} are not those of {name}: {" ".join(str(e).split())[:200]} Give the file that belongs to it.') from e
-    module.reset_classifier(0)
+    module.reset_classifier(0) # type: ignore[operator] # a method of timm's networks
     return module
 
 # %% ../nbs/01_embeddings.ipynb #a0d6d5f3
@@ -440,16 +440,18 @@ def encode(
 ) -> np.ndarray: # (n, d) float32, as the encoder gives them
     "Run an encoder over all images, several batches at a time, with its throughput in the progress bar."
     on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
-    rows, out = blocks(len(images), batch_size or getattr(encoder, 'batch_size', 32 if on_cpu else 256)), None
+    usual: int = getattr(encoder, 'batch_size', 32 if on_cpu else 256)
+    rows, out = blocks(len(images), batch_size or usual), None
     with Workers(cpu_count() if on_cpu else 1) as w, progress(desc=encoder.name, total=len(images), unit=' images') as bar:
         for s, x in zip(rows, w.map(lambda s: encoder(images[s]), rows)):
             x = np.asarray(x)
             if x.ndim != 2 or len(x) != s.stop - s.start:
                 raise UserError(f'encoder {encoder.name!r} returned shape {x.shape} for {s.stop - s.start} images; expected (images, numbers).')
             if out is None: out = np.empty((len(images), x.shape[1]), np.float32)
+            if x.shape[1] != out.shape[1]: raise UserError(f'encoder {encoder.name!r} returned {x.shape[1]} numbers an image, and {out.shape[1]} for others; expected the same for all.')
             out[s] = x
             bar.update(len(x))
-    return out
+    return np.empty((0, 0), np.float32) if out is None else out
 
 # %% ../nbs/01_embeddings.ipynb #b2cf90b0
 def unit_rows(
@@ -505,14 +507,14 @@ class Custom:
     def __init__(self,
         fn: Callable[[np.ndarray], Any], # (b, c, h, w) uint8 → (b, d)
     ):
-        self.fn, self.name, self.config = fn, getattr(fn, '__name__', type(fn).__name__), {}
+        self.fn, self.name, self.config = fn, getattr(fn, '__name__', type(fn).__name__), dict[str, Any]()
     def __call__(self, images: np.ndarray) -> np.ndarray: return np.asarray(self.fn(images), np.float32)
 
 def name_of(
     encoder: Any, # what `get_encoder` takes
 ) -> str:
     "How an encoder is called in configurations."
-    return encoder if isinstance(encoder, str) else getattr(encoder, 'name', None) or getattr(encoder, '__name__', type(encoder).__name__)
+    return encoder if isinstance(encoder, str) else getattr(encoder, 'name', '') or getattr(encoder, '__name__', type(encoder).__name__)
 
 # %% ../nbs/01_embeddings.ipynb #5082f636
 def get_encoder(

@@ -7,24 +7,24 @@ from __future__ import annotations
 import base64, hashlib
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 import numpy as np
 import pandas as pd
 import semdedup
-from .core import UserError, atomic_write
-from .own import SPAN, TICKS, Found, Leaks, Suggestion, beyond_copies, histogram_of, stretched
+from .core import UserError, data_uri, fill_page
+from .own import SPAN, TICKS, Found, Leaks, Suggestion, beyond_copies, histogram_of, stretched, tally
 from .pairwise import SLACK
 from .photos import TEST, TRAIN, VAL, printable
 from .pruning import find_stand_ins
-from .reports import data_uri
 
 # %% auto #0
 __all__ = ['SHOWN', 'WHAT', 'WIDTH', 'HEIGHT', 'GO', 'LEAK', 'image_kind', 'in_words', 'Shots', 'groups_of', 'first_few',
            'group_section', 'doubtful_pairs', 'pair_rows', 'doubtful_section', 'odd_section', 'label_section',
            'split_section', 'cluster_section', 'problem_section', 'across', 'steps_of', 'eps_steps', 'histogram',
-           'step_table', 'ticks_of', 'threshold_part', 'answer_of', 'write_html', 'write_gallery', 'write_leaks_page',
-           'leak_threshold']
+           'step_table', 'ticks_of', 'slider', 'threshold_part', 'answer_of', 'write_html', 'write_gallery',
+           'leak_shots', 'leak_sections', 'write_leaks_page', 'leak_threshold']
 
 # %% ../nbs/08b_gallery.ipynb #ee8a476a
 def image_kind(
@@ -50,7 +50,8 @@ class Shots:
         classes: Sequence[str] = (), # names of the labels
     ):
         self.rows, self.thumbnails, self.classes = table[['id', 'label', 'width', 'height', 'bytes']].to_numpy(object), thumbnails, classes
-    def label(self, i: int) -> str:
+    def label(self, i: int) -> str: # '' for none
+        "The name of the label of one picture."
         c = self.rows[i][1]
         return '' if c < 0 else self.classes[c] if c < len(self.classes) else str(c)
     def __call__(self, i: int, beside: str | None = None) -> dict[str, Any]: # `beside`: the label that it should have
@@ -73,11 +74,11 @@ def groups_of(
 SHOWN = dict(groups=120, members=7, doubtful=40, labels=60, clusters=24, strip=10, leaks=120, problems=1000) # at most so many of each on the page
 WHAT = {'bytes': 'same file', 'pixels': 'same pixels', '': 'near-copy'}
 
-def first_few(n: int, shown: int, what: str) -> str:
+def first_few(n: int, shown: int, what: str) -> str: # how many there are, how many are shown at most, and what they are
     "A sentence that says how many are shown."
     return f'All {n:,} {what} are shown.' if n <= shown else f'{shown:,} of {n:,} {what} are shown; the manifest has all.'
 
-def group_section(found: Found, shot: Shots) -> dict[str, Any] | None:
+def group_section(found: Found, shot: Shots) -> dict[str, Any] | None: # what `dedup` returned, and its pictures → for the template, as all sections; None where there is nothing to say
     "The groups, certain first."
     t, groups = found.table, groups_of(found.table)
     if not groups: return None
@@ -90,7 +91,7 @@ def group_section(found: Found, shot: Shots) -> dict[str, Any] | None:
 
 # %% ../nbs/08b_gallery.ipynb #b02bd232
 def doubtful_pairs(
-    found: Found,
+    found: Found, # what `dedup` returned
     n: int, # at most so many on each side
 ) -> tuple[list[tuple[int, int, float]], list[tuple[int, int, float]]]: # just above: goes, stays, similarity; just below: two that stay
     "The pairs nearest to the threshold."
@@ -101,25 +102,32 @@ def doubtful_pairs(
     a, b = rows[e.later], rows[e.earlier]
     below = np.flatnonzero(kept[a] & kept[b] & (e.similarity < 1 - found.config['eps'] - SLACK))
     below = below[np.lexsort((a[below], -e.similarity[below]))]
-    picked, seen = [], set()
+    picked, seen = list[tuple[int, int, float]](), set[int]()
     for p in below: # each image once
         if len(picked) == n: break
         if seen.isdisjoint((a[p], b[p])): picked.append((int(a[p]), int(b[p]), float(e.similarity[p]))); seen.update((a[p], b[p]))
     return above, picked
 
 # %% ../nbs/08b_gallery.ipynb #e9354c7e
-def pair_rows(pairs: Iterable[tuple[int, int, float]], shot: Shots) -> list[dict[str, Any]]:
-    "Pairs of an image that goes and one that stays."
-    return [dict(a=shot(int(i), shot.label(int(j))), role_a='go', said_a=f'goes · {s:.3f}', s=f'{s:.6f}', b=shot(int(j)), role_b='keep', said_b='stays') for i, j, s in pairs]
+def pair_rows(
+    pairs: Iterable[tuple[int, int, float]], # an image, the one beside it, and how similar they are
+    a: Shots, b: Shots, # of the one, and of the other
+    role: str = 'go', # of the first: go and leak end at the threshold, keep and test do not
+    words: tuple[str, str] = ('goes', 'stays'), # what is said of both
+    more: Iterable[str] = repeat(''), # and of the first, behind its similarity
+) -> list[dict[str, Any]]: # for the template
+    "Pairs of images."
+    return [dict(a=a(int(i), b.label(int(j))), role_a=role, said_a=f'{words[0]} · {s:.3f}{m}', s=f'{s:.6f}' if role in ('go', 'leak') else None, b=b(int(j)), role_b='keep', said_b=words[1])
+            for (i, j, s), m in zip(pairs, more)]
 
-def doubtful_section(found: Found, shot: Shots) -> list[dict[str, Any]]:
+def doubtful_section(found: Found, shot: Shots) -> list[dict[str, Any]]: # as `group_section`: none, one or two
     "Pairs just above and just below the threshold."
     above, below = doubtful_pairs(found, SHOWN['doubtful'])
     sections, eps = [], found.config['eps']
     if above: sections.append(dict(id='above', name='Doubtful: just similar enough', kind='pairs', said=f'The least similar pairs of those that count as copies at eps={eps:g}. If these are not the same picture to you, ask for a smaller eps.',
-        rows=pair_rows(above, shot)))
+        rows=pair_rows(above, shot, shot)))
     if below: sections.append(dict(id='below', name='Doubtful: not quite similar enough', kind='pairs', said=f'The most similar pairs of which both stay at eps={eps:g}. If these are the same picture to you, ask for a larger eps.',
-        rows=[dict(a=shot(i, shot.label(j)), role_a='keep', said_a=f'stays · {s:.3f}', s=None, b=shot(j), role_b='keep', said_b='stays') for i, j, s in below]))
+        rows=pair_rows(below, shot, shot, 'keep', ('stays', 'stays'))))
     return sections
 
 # %% ../nbs/08b_gallery.ipynb #333a2c1e
@@ -127,7 +135,7 @@ def odd_section(
     id: str, # of the section, and its key in `SHOWN`
     name: str, # its heading
     odd: pd.DataFrame, # rows of the manifest that go
-    shot: Shots,
+    shot: Shots, # pictures of all images
     said: str, # what such pairs mean
     none: str, # what is said if there are none
     more: str = '', # said at the end
@@ -136,10 +144,10 @@ def odd_section(
     if odd.empty: return dict(id=id, name=name, kind='note', rows=[], said=none)
     odd = odd.sort_values('duplicate_similarity', ascending=False, kind='stable')
     rows = odd[['index', 'duplicate_of', 'duplicate_similarity']].head(SHOWN[id]).itertuples(index=False)
-    return dict(id=id, name=name, kind='pairs', said=f'{said} {first_few(len(odd), SHOWN[id], "pairs")}{more}', rows=pair_rows(rows, shot))
+    return dict(id=id, name=name, kind='pairs', said=f'{said} {first_few(len(odd), SHOWN[id], "pairs")}{more}', rows=pair_rows(rows, shot, shot))
 
 # %% ../nbs/08b_gallery.ipynb #16ced70d
-def label_section(found: Found, shot: Shots) -> dict[str, Any] | None:
+def label_section(found: Found, shot: Shots) -> dict[str, Any] | None: # as `group_section`
     "Images whose copy has another label."
     t = found.table
     if (t['label'] < 0).all(): return None
@@ -147,7 +155,7 @@ def label_section(found: Found, shot: Shots) -> dict[str, Any] | None:
     return odd_section('labels', 'Copies with another label', t[(of >= 0) & (y >= 0) & (y[of] >= 0) & (y != y[of])], shot,
                        'The same picture under two labels: one of them is wrong, or both are right.', 'There are none: every image that goes has the label of the one that stands for it.')
 
-def split_section(found: Found, shot: Shots) -> dict[str, Any] | None:
+def split_section(found: Found, shot: Shots) -> dict[str, Any] | None: # as `group_section`
     "Copies on both sides of train and test, where the folders say so."
     t = found.table
     top = t['id'].str.split('/').str[0].str.lower()
@@ -158,7 +166,7 @@ def split_section(found: Found, shot: Shots) -> dict[str, Any] | None:
                        'The same picture for training and for testing.', 'There are none: no image that goes has its copy on the other side.', ' The command semdedup leaks looks at these two folders in more detail.')
 
 # %% ../nbs/08b_gallery.ipynb #30a8d4f9
-def cluster_section(found: Found, shot: Shots) -> dict[str, Any] | None:
+def cluster_section(found: Found, shot: Shots) -> dict[str, Any] | None: # as `group_section`
     "The largest clusters, each with its most typical images."
     t = found.table[found.table['cluster'] >= 0]
     if t['cluster'].nunique() < 2: return None
@@ -171,7 +179,7 @@ def cluster_section(found: Found, shot: Shots) -> dict[str, Any] | None:
     return dict(id='clusters', name='What there is: clusters', kind='clusters', rows=rows, said=f'Images that the encoder {found.config.get("encoder", "")} puts near each other, with the most typical ones that stay. {first_few(len(size), SHOWN["clusters"], "clusters")}')
 
 # %% ../nbs/08b_gallery.ipynb #c476bf31
-def problem_section(found: Found) -> dict[str, Any] | None:
+def problem_section(found: Found) -> dict[str, Any] | None: # as `group_section`
     "Images that cannot be read, with the reason."
     bad = found.table[found.table['problem'] != '']
     if bad.empty: return None
@@ -189,7 +197,7 @@ def across(
     return np.round(WIDTH * (np.clip(stretched(s, odds), low, high) - low) / (high - low), 1)
 
 def steps_of(
-    found: Found,
+    found: Found, # what `dedup` returned
     n: int = 90, # about so many
 ) -> list[tuple[float, int, float]]: # eps, how many go as copies, pixels: ascending
     "How many would go at other thresholds."
@@ -236,28 +244,41 @@ def ticks_of(odds: bool) -> list[dict[str, Any]]: # for the template
 
 # %% ../nbs/08b_gallery.ipynb #4ac5020c
 GO = dict(question='what would go?', verb='go as copies', counted='copies that go') # words of the slider
+LEAK = dict(question='what would be a leak?', verb='are leaks', counted='leaks')
+
+def slider(
+    found: Found | Leaks, # with the threshold that was used
+    steps: Sequence[tuple[float, int, float]], # eps, how many, pixels: ascending, with that threshold among them
+    words: dict[str, str], # `GO` or `LEAK`
+    images: str, # what they are images of: images, test images
+    why: str, # where the threshold comes from
+    alt: str, # what is to be seen in the histogram
+) -> dict[str, Any]: # for the template
+    "A threshold that can be moved, and the histogram that it stands in."
+    eps, odds, n, s = found.config['eps'], found.config['verified'], len(found), found.suggestion
+    at = int(np.argmin([abs(v - eps) for v, *_ in steps]))
+    part = dict(why=why, n=n, x=float(across(1 - eps, odds)), ticks=ticks_of(odds), steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} {images} {words["verb"]}.', **words, table=step_table(steps, at, n))
+    return part | (histogram(s, alt) if s is not None and len(s.nearest) else {})
 
 def threshold_part(found: Found) -> dict[str, Any]: # for the template
-    "Everything about the threshold."
-    s, eps, n, steps = found.suggestion, found.config['eps'], len(found), steps_of(found)
+    "The slider for copies."
+    s, eps = found.suggestion, found.config['eps']
     asked = found.config.get('suggested') is None
-    why = f'{"You asked for" if found.config["target"] is None else "The number of images that you asked for amounts to"} eps={eps:.4g}: images count as the same if their similarity is at least {1 - eps:.4g}.' if asked else f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {s.why}.'
+    why = f'{"You asked for" if found.config["target"] is None else "The number of images that you asked for amounts to"} eps={eps:.4g}: images count as the same if their similarity is at least {1 - eps:.4g}.' if asked else f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {found.config["suggested"]}.'
     if asked and s is not None: why += f' The data suggest eps={s.eps:g}: {s.why}.'
-    part = dict(why=why, n=n, x=float(across(1 - eps, found.config['verified'])), ticks=ticks_of(found.config['verified']))
-    if s is not None and len(s.nearest): part |= histogram(s, f'Histogram of the similarity of {len(s.nearest):,} images to their nearest neighbour, with random pairs, and the threshold at {1 - eps:.4g}: {s.found:,} reach the suggested one.')
-    at = int(np.argmin([abs(v - eps) for v, *_ in steps]))
-    return part | dict(steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} images {GO["verb"]}.', **GO, table=step_table(steps, at, n))
+    alt = f'Histogram of the similarity of {len(s.nearest):,} images to their nearest neighbour, with random pairs, and the threshold at {1 - eps:.4g}: {s.found:,} reach the suggested one.' if s is not None else ''
+    return slider(found, steps_of(found), GO, 'images', why, alt)
 
 # %% ../nbs/08b_gallery.ipynb #c8e5be5e
-def answer_of(found: Found) -> str:
+def answer_of(found: Found) -> str: # about what `dedup` returned
     "What can go, in two or three sentences."
-    t, n = found.table, len(found)
-    copy, bad = (t['duplicate_of'] >= 0) & ~t['kept'], int((t['problem'] != '').sum())
-    extra = beyond_copies(t)
-    parts = [f'{int((copy & ~extra & (t["exact"] == k)).sum()):,} {w}' for k, w in (('bytes', 'are the same file as another image'), ('pixels', 'hold the same pixels as another'), ('', 'are near-copies')) if (copy & ~extra & (t['exact'] == k)).any()]
-    if extra.any(): parts.append(f'{int(extra.sum()):,} are {"no copies" if t["reason"][extra].str.startswith("no copy").all() else "perhaps no copies"}, but the most similar that there are: as many as you asked for had to go')
-    if not copy.any(): said = f'None of the {n:,} images is a copy of another one at eps={found.config["eps"]:.4g}.'
-    else: said = f'{int(copy.sum()):,} of {n:,} images ({copy.mean():.1%}) can go: {"; ".join(parts)}. They take {in_words(float(t["bytes"][copy].sum()))}.'
+    t, n, bad = found.table, len(found), int((found.table['problem'] != '').sum())
+    counts, extra, what = tally(t)
+    gone = sum(counts.values()) + extra
+    parts = [f'{counts[k]:,} {w}' for k, w in (('bytes', 'are the same file as another image'), ('pixels', 'hold the same pixels as another'), ('', 'are near-copies')) if counts[k]]
+    if extra: parts.append(f'{extra:,} are {what}, but the most similar that there are: as many as you asked for had to go')
+    size = float(t['bytes'][(t['duplicate_of'] >= 0) & ~t['kept']].sum())
+    said = f'{gone:,} of {n:,} images ({gone / n:.1%}) can go: {"; ".join(parts)}. They take {in_words(size)}.' if gone else f'None of the {n:,} images is a copy of another one at eps={found.config["eps"]:.4g}.'
     if bad: said += f' {bad:,} image{"s" if bad > 1 else ""} cannot be read.'
     return said
 
@@ -267,13 +288,9 @@ def write_html(
     **parts: Any, # of the template
 ) -> Path: # the same
     "Fill the template: everything that comes from data is escaped by it."
-    from jinja2 import Environment, PackageLoader, select_autoescape
-    env = Environment(loader=PackageLoader('semdedup', 'templates'), autoescape=select_autoescape(['html', 'j2']), trim_blocks=True)
     script = files('semdedup').joinpath('templates', 'gallery.js').read_text(encoding='utf-8')
     allowed = 'sha256-' + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = env.get_template('gallery.html.j2').render(script=script, script_hash=allowed, version=semdedup.__version__, **parts)
-    with atomic_write(path) as tmp: tmp.write_text(page, encoding='utf-8')
-    return Path(path)
+    return fill_page(path, 'gallery.html.j2', trim_blocks=True, script=script, script_hash=allowed, version=semdedup.__version__, **parts)
 
 # %% ../nbs/08b_gallery.ipynb #00e68944
 def write_gallery(
@@ -290,6 +307,33 @@ def write_gallery(
     return write_html(path, kicker='semdedup dedup', title=f'What is there twice in {printable(str(found.photos.source))}?', answer=answer_of(found) + ' Nothing was deleted.', sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=part, command=command,
                       notes=f'keep: {found.config["keep"]}; rule: {found.config["rule"]}; encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page says of each image whether it stays, and why.')
 
+# %% ../nbs/08b_gallery.ipynb #leak-sections
+def leak_shots(
+    found: Leaks, # what `leaks` returned
+) -> tuple[Shots, Shots]: # of the test images, and of the training images
+    "Pictures of both sets, with labels in one numbering: of training images those that are a match."
+    t, (train, test) = found.table, found.scanned
+    matched = t[t['duplicate_of'] >= 0]
+    label = np.full(len(train.table), -1); label[matched['duplicate_of']] = matched['duplicate_label']
+    return Shots(test.table.assign(label=t['label'].to_numpy()), test.thumbnails, found.classes), Shots(train.table.assign(label=label), train.thumbnails, found.classes)
+
+def leak_sections(
+    found: Leaks, # what `leaks` returned
+) -> list[dict[str, Any]]: # for the template, those that hold something
+    "Leaks, those with another label, what is next to the threshold on both sides, and what could not be compared."
+    t, eps, shots = found.table, found.config['eps'], leak_shots(found)
+    below = t[~t['leak'] & (t['duplicate_of'] >= 0)].sort_values('duplicate_similarity', ascending=False, kind='stable')
+    def section(id: str, name: str, rows: pd.DataFrame, said: str, role: str = 'leak') -> dict[str, Any]:
+        pairs = rows[['index', 'duplicate_of', 'duplicate_similarity']].itertuples(index=False)
+        return dict(id=id, name=name, kind='pairs', said=said, rows=pair_rows(pairs, *shots, role, ('test', 'training'), [f' · {WHAT[e]}' if role == 'leak' else '' for e in rows['exact']]))
+    bad = [(side, i, p) for side, s in zip(('training', 'test'), found.scanned) for i, p in s.table.loc[s.table['problem'] != '', ['id', 'problem']].head(SHOWN['problems']).itertuples(index=False)]
+    sections = [section('leaks', 'Leaks, the most certain first', found.ranked.head(SHOWN['leaks']), first_few(len(found.ranked), SHOWN['leaks'], 'leaks')),
+                section('labels', 'Leaks with another label', found.odd.head(SHOWN['labels']), f'The same picture, with one label in training and another in the test set. {first_few(len(found.odd), SHOWN["labels"], "pairs")}'),
+                section('above', 'Doubtful: just similar enough', found.ranked[found.ranked['exact'] == ''].tail(SHOWN['doubtful'])[::-1], f'The least similar of those that count as leaks at eps={eps:g}.'),
+                section('below', 'Doubtful: not quite similar enough', below.head(SHOWN['doubtful']), f'The most similar of those that do not count as leaks at eps={eps:g}.', 'test'),
+                dict(id='problems', name='Images that cannot be read', kind='table', columns=['set', 'image', 'reason'], rows=bad, said='They were not compared.')]
+    return [s for s in sections if s['rows']]
+
 # %% ../nbs/08b_gallery.ipynb #eb7d2357
 def write_leaks_page(
     found: Leaks, # what `leaks` returned
@@ -298,39 +342,16 @@ def write_leaks_page(
     other: str = '', # the same without --eps: what the slider says is added to it
 ) -> Path: # the same
     "Write the page about test images that hide in the training set."
-    t, eps = found.table, found.config['eps']
-    train_table, test_table = found.scanned[0].table, found.scanned[1].table.assign(label=t['label'].to_numpy())
-    of = t['duplicate_of'].to_numpy()
-    label_of = np.full(len(train_table), -1); label_of[of[of >= 0]] = t['duplicate_label'].to_numpy()[of >= 0]
-    train, test = Shots(train_table.assign(label=label_of), found.scanned[0].thumbnails, found.classes), Shots(test_table, found.scanned[1].thumbnails, found.classes)
-    def rows(part: pd.DataFrame, role: str) -> list[dict[str, Any]]:
-        return [dict(a=test(int(r.index_), train.label(int(r.duplicate_of))), role_a=role, said_a=f'test · {r.duplicate_similarity:.3f}' + (f' · {WHAT[r.exact]}' if role == 'leak' else ''), s=f'{r.duplicate_similarity:.6f}' if role == 'leak' else None,
-                     b=train(int(r.duplicate_of)), role_b='keep', said_b='training') for r in part.rename(columns={'index': 'index_'}).itertuples()]
-    ranked, below = found.ranked, t[~t['leak'] & (of >= 0)].sort_values('duplicate_similarity', ascending=False, kind='stable')
-    odd = found.odd
-    k = SHOWN['leaks']
-    sections = [dict(id='leaks', name='Leaks, the most certain first', kind='pairs', rows=rows(ranked.head(k), 'leak'), said=first_few(len(ranked), k, 'leaks'))] if len(ranked) else []
-    if len(odd): sections.append(dict(id='labels', name='Leaks with another label', kind='pairs', rows=rows(odd.head(SHOWN['labels']), 'leak'), said=f'The same picture, with one label in training and another in the test set. {first_few(len(odd), SHOWN["labels"], "pairs")}'))
-    if len(ranked): sections.append(dict(id='above', name='Doubtful: just similar enough', kind='pairs', rows=rows(ranked[ranked['exact'] == ''].tail(SHOWN['doubtful'])[::-1], 'leak'), said=f'The least similar of those that count as leaks at eps={eps:g}.'))
-    if len(below): sections.append(dict(id='below', name='Doubtful: not quite similar enough', kind='pairs', rows=rows(below.head(SHOWN['doubtful']), 'test'), said=f'The most similar of those that do not count as leaks at eps={eps:g}.'))
-    bad = [(side, i, p) for side, s in (('training', train_table), ('test', test_table)) for i, p in s.loc[s['problem'] != '', ['id', 'problem']].head(SHOWN['problems']).itertuples(index=False)]
-    if bad: sections.append(dict(id='problems', name='Images that cannot be read', kind='table', columns=['set', 'image', 'reason'], rows=bad, said='They were not compared.'))
-    n = len(t)
-    said = f'{len(ranked):,} of {n:,} test images ({len(ranked) / n:.1%}) have a near-copy among {len(train_table):,} training images; {len(found.clean):,} are clean.' + (f' {len(odd):,} of the copies have another label.' if len(odd) else '')
-    return write_html(path, kicker='semdedup leaks', title=f'What of {printable(str(found.test.source))} is in {printable(str(found.train.source))}?', answer=said, sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=leak_threshold(found, other), command=command,
+    n, train, test = len(found), found.train, found.test
+    said = f'{len(found.ranked):,} of {n:,} test images ({len(found.ranked) / n:.1%}) have a near-copy among {len(train):,} training images; {len(found.clean):,} are clean.' + (f' {len(found.odd):,} of the copies have another label.' if len(found.odd) else '')
+    return write_html(path, kicker='semdedup leaks', title=f'What of {printable(str(test.source))} is in {printable(str(train.source))}?', answer=said, sections=[dict(id='threshold', name='How similar is the same?'), *leak_sections(found)], threshold=leak_threshold(found) | dict(command=other), command=command,
                       notes=f'encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page has one row for each test image.')
 
 # %% ../nbs/08b_gallery.ipynb #cd881982
-LEAK = dict(question='what would be a leak?', verb='are leaks', counted='leaks')
-
-def leak_threshold(found: Leaks, command: str) -> dict[str, Any]: # for the template
+def leak_threshold(found: Leaks) -> dict[str, Any]: # for the template
     "The slider for leaks."
-    s, eps, n = found.suggestion, found.config['eps'], len(found)
-    best = np.sort(found.table['duplicate_similarity'].dropna().to_numpy(np.float64))
-    odds = found.config['verified']
-    tried = eps_steps(eps, min(.99, max(6 * eps, .5)), 90)
-    steps = [[v, int(len(best) - np.searchsorted(best, 1 - v - 6e-8)), float(across(1 - v, odds))] for v in tried] # the table has them in float32, which is off by up to 6e-8
-    at = tried.index(float(eps))
-    part = dict(why=f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {s.why}.' if s else f'You asked for eps={eps:g}: a similarity of at least {1 - eps:.4g}.', n=n, x=float(across(1 - eps, odds)), steps=steps, at=at, command=command, said=f'eps {eps:.4g}: {steps[at][1]:,} of {n:,} test images {LEAK["verb"]}.',
-                **LEAK, ticks=ticks_of(odds), table=step_table(steps, at, n))
-    return part | (histogram(s, f'Histogram of the similarity of {len(s.nearest):,} test images to the nearest training image, with random pairs, and the threshold at {1 - eps:.4g}.') if s is not None and len(s.nearest) else {})
+    s, eps, best = found.suggestion, found.config['eps'], np.sort(found.similarity[np.isfinite(found.similarity)])
+    steps = [(v, int(len(best) - np.searchsorted(best, 1 - v - SLACK)), float(across(1 - v, found.config['verified']))) for v in eps_steps(eps, min(.99, max(6 * eps, .5)), 90)]
+    why = f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {s.why}.' if s else f'You asked for eps={eps:g}: a similarity of at least {1 - eps:.4g}.'
+    alt = f'Histogram of the similarity of {len(s.nearest):,} test images to the nearest training image, with random pairs, and the threshold at {1 - eps:.4g}.' if s else ''
+    return slider(found, steps, LEAK, 'test images', why, alt)

@@ -5,7 +5,6 @@
 # %% ../nbs/00c_labelled.ipynb #69d800b3
 from __future__ import annotations
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -14,7 +13,7 @@ from .datasets import DATASETS, Images, draw_aside, from_arrays, load_images, re
 from .photos import TEST, TRAIN, VAL, Photos, Unreadable, decode, open_photos
 
 # %% auto #0
-__all__ = ['SQUARES', 'split_of_folders', 'draw_test', 'read_rows', 'decode_rows', 'decode_all', 'name_of', 'from_photos',
+__all__ = ['SQUARES', 'split_of_folders', 'draw_test', 'read_rows', 'decode_rows', 'decode_all', 'title_of', 'from_photos',
            'is_photos', 'load_data']
 
 # %% ../nbs/00c_labelled.ipynb #e7533763
@@ -76,7 +75,7 @@ def decode_all(
     return out, ok
 
 # %% ../nbs/00c_labelled.ipynb #ede0b3f2
-def name_of(
+def title_of(
     photos: Photos, # any
 ) -> str:
     "What a data set made of these is called: the last part of where they lie."
@@ -99,7 +98,7 @@ def from_photos(
     left_out = ', '.join(f'{int(n):,} {why}' for n, why in (((~ok).sum(), 'cannot be read'), ((ok & ~named).sum(), 'without label'), (((ok & named) & ~use).sum(), 'in other folders')) if n)
     how = f'test: {test_share:.0%} of each class, drawn with seed {seed}' if split is None else 'train and test as the folders say'
     source = f'{photos.source}, squeezed to {size} × {size} pixels; {how}{f"; left out: {left_out}" if left_out else ""}'
-    rows, y, name = np.flatnonzero(use), np.asarray(photos.labels), name_of(photos)
+    rows, y, name = np.flatnonzero(use), np.asarray(photos.labels), title_of(photos)
     if split is not None: train, test = rows[split[rows] == 'train'], rows[split[rows] == 'test']
     else: train, test = (rows[part] for part in draw_test(y[rows], photos.classes, test_share, seed, photos.source))
     if not len(train) or not len(test): raise UserError(f'{photos.source} has {len(train)} images for training and {len(test)} for testing that can be read; both need some.')
@@ -124,10 +123,10 @@ def load_data(
     if not is_photos(dataset): return load_images(dataset)
     photos = open_photos(dataset)
     if photos.labels is None: return from_photos(photos, size, test_share)                 # raises
-    path = cache_dir()/'squares'/f'{name_of(photos)}-{digest(SQUARES, photos.digest, photos.labels, photos.classes, size, test_share)}.npz'
+    path = cache_dir()/'squares'/f'{title_of(photos)}-{digest(SQUARES, photos.digest, photos.labels, photos.classes, size, test_share)}.npz'
     if path.exists():
-        try: return replace(read_npz(path, name_of(photos)), source=str(np.load(path)['source']))
-        except (UserError, KeyError, OSError, ValueError): pass # damaged: made again
+        try: return read_npz(path, title_of(photos))
+        except UserError: pass # damaged: made again
     images = from_photos(photos, size, test_share)
     with atomic_write(path) as tmp, open(tmp, 'wb') as f:
         np.savez(f, train_images=images.train.images, train_labels=images.train.labels, test_images=images.test.images, test_labels=images.test.labels,

@@ -7,19 +7,19 @@ from __future__ import annotations
 import filecmp, os, shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 import numpy as np
 import pandas as pd
 from .clustering import Clusters, kmeans
-from .comparison import Checkpoint, Plan
+from .comparison import Checkpoint, Plan, remembered
 from .copies import Copies, OFFSET, SIDE, WEIGHTS, find_candidates, verify, view_rows
-from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_name, check_range, check_seed, digest, make_folder, mendable, progress
+from .core import LATER, UserError, Workers, atomic_write, blocks, cache_dir, check_name, check_range, check_seed, digest, make_folder, mendable, progress
 from .embeddings import best_device, get_encoder, name_of
 from .pairwise import SLACK, first_best, nearest_rows
-from .photos import Photos, from_pixels, header, open_photos
+from .photos import FORMATS, NothingToName, Photos, from_pixels, header, open_photos
 from .pruning import COLUMNS, KEEP_ORDERS, PRUNE_TYPES, RULES, Evidence, Selection, cluster_for, compare, keep_order, priorities, prune, select, size_left, target_size, with_best_of_twins, with_invalid, write_manifest
 from .ranking import RANK_TYPES, rank
 from .scanning import Scanned, same_pixels, scan, typical_side
@@ -27,16 +27,16 @@ from .vectors import Vectors, as_similarity, join, open_vectors
 
 # %% auto #0
 __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALLEST', 'SPAN', 'TICKS', 'CHUNK', 'LEAST', 'MANY',
-           'FACTS', 'HOW', 'TEMPORARY', 'ENDINGS', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
+           'FACTS', 'HOW', 'TEMPORARY', 'ENDING', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
            'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
            'round_down', 'suggest_from', 'are_two_heaps', 'where_copies_begin', 'fewer_are_expected', 'widest_gap',
            'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar',
-           'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'beyond_copies',
+           'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'beyond_copies', 'tally',
            'known_copies', 'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide',
            'looks_closer', 'dedup', 'prune_photos', 'folder_name', 'told_apart', 'file_name', 'content_of', 'is_there',
            'place_file', 'check_folder', 'write_folder', 'write_contents', 'clear_folder', 'Leaks', 'common_classes',
-           'first_of', 'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match',
-           'spread', 'leak_table', 'leaks']
+           'first_of', 'same_in_training', 'nearest_training_rows', 'nearest_by_embedding', 'best_match',
+           'nearest_by_pictures', 'match', 'spread', 'leak_table', 'open_both', 'scan_both', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'colours', 'bytes'), 'sharpest': ('sharp', 'pixels', 'colours', 'bytes')} # keep order → columns, the highest first
@@ -136,12 +136,12 @@ def gumbel_fit(
     return float(low - scale * np.log(max((weight * np.exp(-(w - low) / scale)).sum(), 1e-300) / total)), float(scale)
 
 # %% ../nbs/08a_own.ipynb #9615d640
-def gumbel_logpdf(w: np.ndarray, location: float, scale: float) -> np.ndarray:
+def gumbel_logpdf(w: np.ndarray, location: float, scale: float) -> np.ndarray: # (n,) where
     "The logarithm of the density."
     z = (w - location) / scale
     return -z - np.exp(-z) - np.log(scale)
 
-def normal_logpdf(w: np.ndarray, mean: float, sd: float) -> np.ndarray:
+def normal_logpdf(w: np.ndarray, mean: float, sd: float) -> np.ndarray: # (n,) where
     "The logarithm of the density."
     return -.5 * ((w - mean) / sd) ** 2 - np.log(sd * np.sqrt(2 * np.pi))
 
@@ -306,7 +306,7 @@ TICKS = {False: (0, .5, .9, .99, .999, .9999), True: (.001, .01, .1, .5, .9, .99
 
 def histogram_of(
     s: Suggestion, # nearest neighbours, random pairs, and the fit
-    bins: int = 60,
+    bins: int = 60, # of equal width on the stretched scale
 ) -> dict[str, Any]: # edges, and a number for each bin: nearest, chance, null
     "The picture of a suggestion as numbers."
     edges = np.linspace(*SPAN[s.odds], bins + 1)
@@ -323,6 +323,7 @@ def suggest_eps(
     default: float = .05, # where there are too few rows to tell
 ) -> Suggestion:
     "Suggest a threshold for `deduplicate`; `draw` shows why."
+    check_range('default', default, 0, 2)
     v = open_vectors(x).check().require_valid()
     later, earlier = candidates(v.unit(np.arange(len(v))), 1, 0, 2.)
     i, j = np.random.default_rng(check_seed(seed)).integers(0, len(v), (2, RANDOM))
@@ -354,7 +355,7 @@ def as_square(
 # %% ../nbs/08a_own.ipynb #f1467d1b
 def verified(
     pairs: np.ndarray, # (m, 2) int64 rows of pictures, and of others
-    pictures: Pictures,
+    pictures: Pictures, # the first of each pair
     others: Pictures | None = None, # the same pictures if not given
     saved: Checkpoint | None = None, # where to keep each chunk
     desc: str = 'verifying', # what the progress bar says
@@ -363,10 +364,7 @@ def verified(
     out = np.empty(len(pairs))
     with progress(desc=desc, total=len(pairs), unit=' pairs', unit_scale=True) as bar:
         for s in blocks(len(pairs), CHUNK):
-            name = f'verified-{digest(pairs[s], WEIGHTS, OFFSET)}'
-            known = saved.read(name) if saved else None
-            out[s] = known[0] if known else verify(pairs[s], pictures.squares, None if others is None else others.squares)
-            if saved and not known: saved.save(name, [out[s]])
+            out[s], = remembered(saved, f'verified-{digest(pairs[s], WEIGHTS, OFFSET)}', lambda: [verify(pairs[s], pictures.squares, None if others is None else others.squares).astype(np.float64)])
             bar.update(s.stop - s.start)
     return as_similarity(out)
 
@@ -374,9 +372,7 @@ def verified(
 @dataclass(eq=False)
 class Verified(Evidence):
     "Pairs of pictures that were compared themselves, and not by their embeddings."
-    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if threshold < self.floor - SLACK: raise TooFar(f'eps={1 - threshold:.6g} is too large: pairs of pictures below a similarity of {self.floor:g} are not copies, and were not compared. Ask for eps={1 - self.floor:g} at most, or use an encoder that sees kinds of things, such as efficientnet-lite0.')
-        return super().decide(threshold)
+    def beyond(self, threshold: float) -> UserError: return TooFar(f'eps={1 - threshold:.6g} is too large: pairs of pictures below a similarity of {self.floor:g} are not copies, and were not compared. Ask for eps={1 - self.floor:g} at most, or use an encoder that sees kinds of things, such as efficientnet-lite0.')
 
 class TooFar(UserError):
     "More should go than there are copies."
@@ -413,13 +409,10 @@ class Search:
         return verified(np.stack([i, j], 1), self.pictures, saved=self.saved, desc=desc) if self.verify else self.v.exact(i, j)
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # later, earlier, similarity of the candidates
-        name = f'candidates-{digest(self.alone, self.verify)}'
-        known = self.saved.read(name) if self.saved else None
-        if known: later, earlier = known
-        elif not self.verify: later, earlier = candidates(self.v.unit(self.alone), 1, 0, 2.)
-        else: later, earlier = candidates(self.v.unit(self.alone), pictures=self.pictures.squares[self.alone] if self.views and len(self.alone) <= MANY else None)
-        if self.saved and not known: self.saved.save(name, [later, earlier])
-        i, j = self.alone[later], self.alone[earlier]
+        def find() -> list[np.ndarray]:
+            if not self.verify: return [*candidates(self.v.unit(self.alone), 1, 0, 2.)]
+            return [*candidates(self.v.unit(self.alone), pictures=self.pictures.squares[self.alone] if self.views and len(self.alone) <= MANY else None)]
+        i, j = [self.alone[a] for a in remembered(self.saved, f'candidates-{digest(self.alone, self.verify)}', find)]
         return i, j, self.similarity(i, j, 'verifying')
     def suggest(self) -> Suggestion:
         "A threshold from the nearest neighbours and random pairs."
@@ -428,7 +421,7 @@ class Search:
         i, j = np.random.default_rng(self.seed).choice(self.alone, (2, RANDOM)) if len(self.alone) > 1 else np.empty((2, 0), np.int64)
         i, j = i[i != j], j[i != j]
         return suggest_from(nearest[np.unique(later)], self.similarity(i, j, 'random pairs'), odds=self.verify)
-    def evidence(self, rule: str, lengths: np.ndarray) -> Evidence:
+    def evidence(self, rule: str, lengths: np.ndarray) -> Evidence: # cover or semdedup; (n,) as in `Evidence`
         "What the verified pairs let one decide."
         place = np.empty(len(self.order), np.int64); place[self.order] = np.arange(len(place))
         use = np.zeros(len(place), bool); use[self.alone] = True
@@ -459,15 +452,14 @@ def in_full(
     scanned: pd.DataFrame, # what the scan knows of each image
     pairs: np.ndarray, # (m, 2) int64, suspected
     saved: Checkpoint | None = None, # where to keep the answers
+    others: tuple[Photos, pd.DataFrame] | None = None, # as for `same_pixels`
 ) -> np.ndarray: # (m,) bool
     "Do they hold the same pixels, all of them? Large JPEGs were scanned at a reduced size, and are decoded in full here."
     out, parts = np.zeros(len(pairs), bool), blocks(len(pairs), 256)
     with Workers() as w, progress(desc='comparing in full', total=len(pairs), unit=' pairs') as bar:
         for s in parts:
-            name = f'full-{digest(pairs[s])}'
-            known = saved.read(name) if saved else None
-            out[s] = known[0] if known else np.concatenate(list(w.map(lambda p: same_pixels(photos, scanned, p), np.array_split(pairs[s], -(-len(pairs[s]) // 8)))))
-            if saved and not known: saved.save(name, [out[s]])
+            some = np.array_split(pairs[s], -(-len(pairs[s]) // 8))
+            out[s], = remembered(saved, f'full-{digest(pairs[s])}', lambda: [np.concatenate(list(w.map(lambda p: same_pixels(photos, scanned, p, others), some)))])
             bar.update(s.stop - s.start)
     return out
 
@@ -514,6 +506,14 @@ def beyond_copies(
     "What goes to reach a target, and is not known to be a copy: `describe` says so in the reason. (The same file as one that goes too is a copy, whatever stays in its place.)"
     return (table['duplicate_of'] >= 0) & ~table['kept'] & (table['exact'] == '') & ~table['reason'].str.startswith(('the same', 'near-duplicate'))
 
+def tally(
+    table: pd.DataFrame, # a manifest
+) -> tuple[dict[str, int], int, str]: # copies that go: 'bytes', 'pixels' or '' (near-copies) → how many; how many go beyond them, and what these are
+    "What goes, by what it is."
+    extra = beyond_copies(table)
+    copies = table['exact'][(table['duplicate_of'] >= 0) & ~table['kept'] & ~extra]
+    return {k: int((copies == k).sum()) for k in ('bytes', 'pixels', '')}, int(extra.sum()), 'no copies' if table['reason'][extra].str.startswith('no copy').all() else 'perhaps no copies'
+
 def known_copies(
     found: Selection, # who stays
     suggestion: Suggestion | None, # where copies end, if that was looked for
@@ -528,20 +528,23 @@ def known_copies(
 @dataclass(eq=False, repr=False)
 class Found(Selection):
     "Which photographs stay, which go, and why: what `dedup` returns."
-    photos: Photos | None = field(default=None, repr=False)
-    scanned: Scanned | None = field(default=None, repr=False)
+    photos: Photos = field(default=LATER, repr=False)
+    scanned: Scanned = field(default=LATER, repr=False)
     suggestion: Suggestion | None = field(default=None, repr=False) # the threshold that the data suggest, where one was asked for
     decide: Callable[..., Found] | None = field(default=None, repr=False) # makes the same with another eps or target
-    def rethreshold(self, eps: float) -> Found:
+    def rethreshold(self, eps: float) -> Found: # from 0 to 2
         "What `dedup` returns for another eps, without looking at the images again."
         return self.decide(eps=check_range('eps', eps, 0, 2)) if self.decide else Selection.rethreshold(self, eps)
-    def resize(self, target: float | int) -> Found:
+    def resize(self, target: float | int) -> Found: # a share, or a number
         "What `dedup` returns for another number of images, without looking at them again."
         return self.decide(target=target) if self.decide else Selection.resize(self, target)
-    def add(self, *args: Any, **kwargs: Any) -> None:
+    def add(self, *args: Any, **kwargs: Any) -> None: # whatever is given
+        "Raises `UserError`."
         raise UserError('add is for embeddings. Put the new images into the folder and call dedup again: what was scanned is not scanned again.')
     @property
-    def classes(self) -> list[str]: return self.photos.classes
+    def classes(self) -> list[str]:
+        "Names of the classes, by label."
+        return self.photos.classes
 
 # %% ../nbs/08a_own.ipynb #11f7a462
 def search_in(
@@ -549,7 +552,7 @@ def search_in(
     keep: Any, verify: bool, n_clusters: int | None, seed: int, device: str | None, cache: bool, # as for `dedup`
 ) -> Search:
     "Put the readable images in keep order, and their twins aside."
-    rows = np.flatnonzero(scanned.table['problem'].to_numpy() == '')
+    rows = scanned.rows
     facts = scanned.table.iloc[rows]
     v = open_vectors(scanned.x).check().require_valid()
     if not isinstance(keep, str): keep = keep[rows]
@@ -568,7 +571,7 @@ def settle(
     "Choose a threshold if neither eps nor target is given, and make of a target a number of images that can be had."
     is_open = config['eps'] is None and config['target'] is None
     suggestion = search.suggest() if search.verify or is_open else None
-    if is_open:
+    if is_open and suggestion is not None:
         config = {**config, 'eps': suggestion.eps, 'suggested': suggestion.why}
         say(announced(suggestion))
     if config['target'] is not None:
@@ -586,9 +589,8 @@ def by_embedding(
 ) -> Evidence:
     "Evidence from the embeddings, as far down as the threshold or the target needs."
     size = None if config['target'] is None else size_left(config['target'], lengths, 'drop')
-    evidence = compare(search.v, search.groups, search.order, config['rule'], config['eps'], size, 1, True, 10**9, None, best_device(device), None, config['seed'])
-    evidence.lengths = lengths
-    return evidence
+    plan = Plan(search.v, search.groups, np.argsort(search.order), exact=True)
+    return replace(compare(plan, config['rule'], config['eps'], size, None, best_device(device), config['seed']), lengths=lengths)
 
 def pick(
     search: Search, # what is at hand
@@ -695,7 +697,7 @@ def prune_photos(
     photos = open_photos(source, labels=labels, column=column, label_column=label_column, split=split)
     if floor is not None and photos.labels is None: raise UserError(f'{photos.source} has no labels, and a floor is for classes. Leave it out, or put the images of each class into a folder of its own.')
     scanned = scan(photos, encoder, cache=cache, device=device, weights=weights, precision=precision)
-    rows, n = np.flatnonzero(scanned.table['problem'].to_numpy() == ''), len(photos)
+    rows, n = scanned.rows, len(photos)
     groups = kmeans(scanned.x, min(20, max(len(rows), 1)) if n_clusters is None else n_clusters, seed=seed, device=best_device(device))
     y = None if photos.labels is None else np.asarray(photos.labels)[rows]
     picked = prune(groups, rank(groups, rank_type, seed), ratio, prune_type, seed, None if y is None or floor is None else np.where(y < 0, y.max() + 1, y), floor)
@@ -731,13 +733,16 @@ def file_name(
     i: int, # which one
 ) -> str: # a path with /, that stays inside its folder
     "Where an image goes below the new folder."
-    if photos.folder is not None and photos.path(i) is not None: return Path(os.path.relpath(photos.path(i), photos.folder)).as_posix()
+    path = photos.path(i)
+    if photos.folder is not None and path is not None: return Path(os.path.relpath(path, photos.folder)).as_posix()
     parts = [p for p in PurePosixPath(str(photos.ids[i]).replace('\\', '/')).parts if p not in ('/', '..', '.')]
-    labelled = photos.labels is not None and photos.labels[i] >= 0
-    if labelled and len(parts) == 1: parts = [folder_name(photos.classes[photos.labels[i]]), *parts]
+    label = -1 if photos.labels is None else photos.labels[i]
+    if label >= 0 and len(parts) == 1: parts = [folder_name(photos.classes[label]), *parts]
     return '/'.join(parts)
 
 # %% ../nbs/08a_own.ipynb #874390a8
+ENDING = {kind: {'JPEG': '.jpg', 'TIFF': '.tif', 'JPEG2000': '.jp2'}.get(kind, f'.{kind.lower()}') for kind in FORMATS} # of files that are made of images which were none
+
 def content_of(
     photos: Photos, # all images
     i: int, # one without a file of its own
@@ -751,9 +756,9 @@ def content_of(
         out = io.BytesIO()
         (Image.fromarray(data) if data.dtype == np.uint8 and data.ndim == 3 and data.shape[2] == 4 else from_pixels(data)).save(out, 'PNG') # what is transparent stays so
         data = out.getvalue()
-    kind = header(data).format.replace('MPO', 'JPEG')
+    kind = (header(data).format or '').replace('MPO', 'JPEG')
     if Image.registered_extensions().get(PurePosixPath(name).suffix.lower()) == kind: return data, name
-    return data, f'{name}.' + {'JPEG': 'jpg', 'TIFF': 'tif', 'JPEG2000': 'jp2'}.get(kind, kind.lower())
+    return data, name + ENDING[kind]
 
 # %% ../nbs/08a_own.ipynb #4653752b
 def is_there(
@@ -791,8 +796,6 @@ def place_file(
             raise
 
 # %% ../nbs/08a_own.ipynb #5c828dee
-ENDINGS = ('.png', '.jpg', '.webp', '.gif', '.bmp', '.tif', '.jp2', '.avif', '.ppm') # of files that are made of images which were none
-
 def check_folder(
     self: Found,
     to: str | Path, # the new folder
@@ -809,7 +812,7 @@ def check_folder(
     name, count = max(Counter(names.values()).items(), key=lambda c: c[1], default=('', 0))
     if count > 1: raise UserError(f'{count} images would have the name {name!r} in {to}. Rename all but one of them.')
     if odd := next((n for n in names.values() if PurePosixPath(n).is_absolute() or '..' in PurePosixPath(n).parts), None): raise UserError(f'{odd!r} would not lie in {to}: nothing is written.')
-    clear_folder(to, {name + ending for name in names.values() for ending in ('', *(ENDINGS if made else ()))})
+    clear_folder(to, {name + ending for name in names.values() for ending in ('', *(ENDING.values() if made else ()))})
     return names
 
 def write_folder(
@@ -819,8 +822,8 @@ def write_folder(
 ) -> Path: # the same
     "Put what stays into a folder of its own, with the same names below it; raises `UserError` as `check_folder` does."
     names, photos, to = self.check_folder(to, how), self.photos, Path(to)
-    files = {i: photos.path(i) for i in names}
-    if None in files.values(): return self.write_contents(to, names)
+    files = {i: path for i in names if (path := photos.path(i)) is not None}
+    if len(files) < len(names): return self.write_contents(to, names)
     todo = [i for i in progress(names, 'looking', unit=' files') if not is_there(files[i], to/names[i], how)]
     for i in progress(todo, {'copy': 'copying', 'link': 'linking', 'symlink': 'linking'}[how], unit=' files'): place_file(files[i], to/names[i], how)
     return make_folder(to)
@@ -861,26 +864,33 @@ class Leaks:
     table: pd.DataFrame # a row a test image: index, id, label, duplicate_of, duplicate_id, duplicate_label, duplicate_similarity, leak, exact, problem
     config: dict[str, Any] # everything that is needed to make it again
     classes: list[str] # names of the labels of both
-    train: Photos | None = field(default=None, repr=False)
-    test: Photos | None = field(default=None, repr=False)
-    scanned: tuple[Scanned, Scanned] | None = field(default=None, repr=False) # of train and test
+    train: Photos = field(default=LATER, repr=False)
+    test: Photos = field(default=LATER, repr=False)
+    scanned: tuple[Scanned, Scanned] = field(default=LATER, repr=False) # of train and test
     suggestion: Suggestion | None = field(default=None, repr=False)
+    similarity: np.ndarray = field(default=LATER, repr=False) # (n,) float64, as it was compared: the table rounds it to float32
     @cached_property
-    def clean(self) -> np.ndarray: return np.flatnonzero(~self.table['leak'] & (self.table['problem'] == '')) # (c,) int64, test images without a match
+    def clean(self) -> np.ndarray:
+        "Rows of the test images without a match, ascending: (c,) int64."
+        return np.flatnonzero(~self.table['leak'] & (self.table['problem'] == ''))
     @cached_property
-    def ranked(self) -> pd.DataFrame: return self.table[self.table['leak']].sort_values('duplicate_similarity', ascending=False, kind='stable') # the leaks, the most certain first
+    def ranked(self) -> pd.DataFrame:
+        "The leaks, the most certain first."
+        return self.table[self.table['leak']].sort_values('duplicate_similarity', ascending=False, kind='stable')
     @property
-    def odd(self) -> pd.DataFrame: return self.ranked[self.ranked['label'].ge(0) & self.ranked['duplicate_label'].ge(0) & self.ranked['label'].ne(self.ranked['duplicate_label'])] # the leaks whose match has another label
+    def odd(self) -> pd.DataFrame:
+        "Those leaks whose match has another label."
+        return self.ranked[self.ranked['label'].ge(0) & self.ranked['duplicate_label'].ge(0) & self.ranked['label'].ne(self.ranked['duplicate_label'])]
     def __len__(self) -> int: return len(self.table)
     def __repr__(self) -> str: return f'Leaks({int(self.table["leak"].sum()):,} of {len(self):,} test images have a near-copy in training, eps={self.config["eps"]:g})'
-    def rethreshold(self, eps: float) -> Leaks:
+    def rethreshold(self, eps: float) -> Leaks: # from 0 to 2
         "The same for another eps."
-        leak = (self.table['duplicate_similarity'] >= 1 - check_range('eps', eps, 0, 2) - SLACK).fillna(False)
-        return Leaks(self.table.assign(leak=leak), {**self.config, 'eps': float(eps)}, self.classes, self.train, self.test, self.scanned, self.suggestion)
+        eps = float(check_range('eps', eps, 0, 2))
+        return replace(self, table=self.table.assign(leak=self.similarity >= 1 - eps - SLACK), config={**self.config, 'eps': eps}) # NaN is no leak
     def subset(self, dataset: Any) -> Any: # a torch.utils.data.Subset
         "The clean part of a torch data set of the test images."
         return Selection(self.table.assign(kept=~self.table['leak'] & (self.table['problem'] == '')), self.config).subset(dataset)
-    def to_parquet(self, path: str | Path) -> Path:
+    def to_parquet(self, path: str | Path) -> Path: # the file that is written
         "Write the table and the configuration as Parquet."
         return write_manifest(self.table, dict(kind='leaks', config=self.config, classes=self.classes), path)
 
@@ -903,9 +913,20 @@ def first_of(
     wanted: np.ndarray, # (m,) names
 ) -> np.ndarray: # (m,) int64, -1 if it is not there
     "The first position of each name in another list."
-    first = pd.Series(np.arange(len(there))[::-1], index=there[::-1])
-    first = first[~first.index.duplicated(keep='last')]
-    return first.reindex(wanted).fillna(-1).to_numpy(np.int64)
+    first = pd.Series(np.arange(len(there)), index=there)
+    return first[~first.index.duplicated()].reindex(wanted, fill_value=-1).to_numpy(np.int64)
+
+def same_in_training(
+    photos: Sequence[Photos], scanned: Sequence[Scanned], rows: Sequence[np.ndarray], # of training and test images, and which of them can be read
+) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 the training row with the same pixels, -1 for none; (m,) object: 'bytes', 'pixels', or '' where they are the same at a reduced size only
+    "What is there already. Large JPEGs were scanned at a reduced size: whether all their pixels are the same is looked up here."
+    pixels, files = [[s.table[f'{word}_digest'].to_numpy()[r] for s, r in zip(scanned, rows)] for word in ('pixels', 'bytes')]
+    of, file = first_of(*pixels), first_of(*files)
+    exact = np.where(file >= 0, 'bytes', np.where(of >= 0, 'pixels', '')).astype(object)
+    unsure = np.flatnonzero((exact == 'pixels') & np.array([n.startswith('~') for n in pixels[1]], bool))
+    pairs = np.stack([rows[1][unsure], rows[0][of[unsure]]], 1)
+    exact[unsure[~in_full(photos[1], scanned[1].table, pairs, others=(photos[0], scanned[0].table))]] = ''
+    return np.where(file >= 0, file, of), exact
 
 # %% ../nbs/08a_own.ipynb #f344aa2d
 def nearest_training_rows(
@@ -947,9 +968,7 @@ def nearest_by_pictures(
     train, test = [Pictures(s.thumbnails, r) for s, r in zip(scanned, rows)]
     data = digest(*(s.table['pixels_digest'].tolist() for s in scanned), x, y)
     saved = Checkpoint(cache_dir()/'pairs'/data, data) if cache else None
-    known = saved.read(f'candidates-{n_near}') if saved else None
-    pairs = known[0] if known else find_candidates(test.squares, x, n_near) if has_views(scanned[0]) else nearest_training_rows(x, y, n_near)
-    if saved and not known: saved.save(f'candidates-{n_near}', [pairs])
+    pairs, = remembered(saved, f'candidates-{n_near}', lambda: [find_candidates(test.squares, x, n_near) if has_views(scanned[0]) else nearest_training_rows(x, y, n_near)])
     return *pairs.T, verified(pairs, test, train, saved), verified(chance, test, train, saved, 'random pairs')
 
 def match(
@@ -965,7 +984,7 @@ def match(
     return *nearest_by_embedding(x, y), np.einsum('ij,ij->i', y[a], x[b])
 
 # %% ../nbs/08a_own.ipynb #6a1dd6c9
-def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray:
+def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray: # (m,), where they belong, how many there are in all, and what the others get → (n,)
     "Values of some rows as a column of all."
     out = np.full(n, missing, values.dtype)
     out[rows] = values
@@ -993,6 +1012,28 @@ def leak_table(
     return table.astype(dict.fromkeys(('id', 'duplicate_id', 'exact', 'problem'), 'str'))
 
 # %% ../nbs/08a_own.ipynb #ece06cf3
+def open_both(
+    train: Any, test: Any, column: str | None, label_column: str | None, # as for `leaks`
+) -> list[Photos]: # of both
+    "Open training and test images. Columns may be those of one of the two: the other may be a folder, which has none."
+    named, photos, refused = {'column': column, 'label_column': label_column}, [], []
+    for source in train, test:
+        try: photos.append(open_photos(source, **named))
+        except NothingToName as e: refused.append(e); photos.append(open_photos(source))
+    if len(refused) == 2: raise refused[0]
+    return photos
+
+def scan_both(
+    photos: Sequence[Photos], # training and test images
+    encoder: Any, # as for `dedup`
+    device: str | None, weights: str | Path | None, **how: Any, # as for `scan`
+) -> list[Scanned]: # of both
+    "Scan two sets with one encoder; raises `UserError` where their embeddings cannot be compared."
+    if isinstance(encoder, str): encoder, weights = get_encoder(encoder, typical_side(photos[0]), weights=weights, device=device), None # the same size for both
+    train, test = [scan(p, encoder, device=device, weights=weights, **how) for p in photos]
+    if train.x.shape[1] != test.x.shape[1]: raise UserError(f'Training images have embeddings of {train.x.shape[1]} numbers, test images of {test.x.shape[1]}: give an encoder that does not depend on the size of images.')
+    return [train, test]
+
 def leaks(
     train: Any, # the training images: anything that `open_photos` takes
     test: Any, # the test images, likewise
@@ -1011,24 +1052,15 @@ def leaks(
     "Find test images that have a near-copy among the training images."
     if eps is not None: check_range('eps', eps, 0, 2)
     check_range('n_near', n_near, 1, whole=True); check_seed(seed)
-    photos = [open_photos(p, column=column, label_column=label_column) for p in (train, test)]
+    photos = open_both(train, test, column, label_column)
     name, verify = name_of(encoder), looks_closer(encoder, verify)
-    if isinstance(encoder, str): encoder, weights = get_encoder(encoder, typical_side(photos[0]), weights=weights, device=device), None # the same size for both
-    scanned = [scan(p, encoder, cache=cache, device=device, weights=weights, precision=precision) for p in photos]
-    x, y = [s.x for s in scanned]
-    if x.shape[1] != y.shape[1]: raise UserError(f'Training images have embeddings of {x.shape[1]} numbers, test images of {y.shape[1]}: give an encoder that does not depend on the size of images.')
-    rows = [np.flatnonzero(s.table['problem'].to_numpy() == '') for s in scanned]
+    scanned = scan_both(photos, encoder, cache=cache, device=device, weights=weights, precision=precision)
+    rows, (x, y) = [s.rows for s in scanned], [s.x for s in scanned]
     i, j, similarity, chance = match(x, y, rows, scanned, verify, n_near, seed, cache)
-    (of, s), exact = best_match(i, j, similarity, len(y)), np.full(len(y), '', object)
-    same = {word: first_of(*(t.table[f'{word}_digest'].to_numpy()[r] for t, r in zip(scanned, rows))) for word in ('pixels', 'bytes')}
+    (of, s), (same, exact) = best_match(i, j, similarity, len(y)), same_in_training(photos, scanned, rows)
     suggestion = None
-    if eps is None:
-        suggestion = suggest_from(s[(same['pixels'] < 0) & np.isfinite(s)], chance, odds=verify)
-        eps = suggestion.eps
-        say(announced(suggestion))
-    for word, first in same.items():
-        hit = first >= 0
-        of[hit], s[hit], exact[hit] = first[hit], 1., word
-    classes, *labels = common_classes(photos[0], photos[1])
+    if eps is None: suggestion = suggest_from(s[(same < 0) & np.isfinite(s)], chance, odds=verify); eps = suggestion.eps; say(announced(suggestion))
+    of, s = np.where(same >= 0, same, of), np.where(same >= 0, 1., s)
+    classes, *labels = common_classes(*photos)
     config = dict(name='leaks', train=photos[0].source, test=photos[1].source, data=[p.digest for p in photos], encoder=name, verified=verify, eps=float(eps), n_near=n_near, seed=int(seed))
-    return Leaks(leak_table(photos, scanned, rows, labels, of, s, exact, eps), config, classes, photos[0], photos[1], (scanned[0], scanned[1]), suggestion)
+    return Leaks(leak_table(photos, scanned, rows, labels, of, s, exact, eps), config, classes, photos[0], photos[1], (scanned[0], scanned[1]), suggestion, spread(s, rows[1], len(photos[1]), np.nan))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 import numpy as np
 from .clustering import Clusters
@@ -63,12 +64,11 @@ STRIP = 512 # rows of a tile at a time
 # %% ../nbs/04_pairwise.ipynb #2625256e
 class Loaded:
     "A tile in memory: `(a, d)` and `(b, d)` unit rows, with float64 versions when asked for."
-    def __init__(self, tile: Tile, v: Vectors, device: str = 'cpu'):
+    def __init__(self, tile: Tile, v: Vectors, device: str = 'cpu'): # which rows, of what, and where products of them are computed
         self.tile, self.v, self.device = tile, v, device
         self.a = v.unit(tile.rows)
         self.b = self.a if tile.cols is None else v.unit(tile.cols)
         self.cols = tile.rows if tile.cols is None else tile.cols
-        self._exact: tuple[tuple[np.ndarray, np.ndarray], ...] | None = None
         if device != 'cpu':
             import torch
             self.on = [torch.from_numpy(m).to(device, torch.float16 if self.half else torch.float32) for m in (self.a, self.b)]
@@ -79,12 +79,10 @@ class Loaded:
     def product(self, s: slice, c: slice) -> Any: # (rows, columns) float32: numpy, or torch on the device
         if self.device == 'cpu': return self.a[s] @ self.b[c].T
         return (self.on[0][s] @ self.on[1][c].T).float()
-    @property
+    @cached_property
     def wide(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]: # rows in float64 and their lengths, of both sides
-        if self._exact is None:
-            a = self.v.wide(self.tile.rows)
-            self._exact = a, a if self.tile.cols is None else self.v.wide(self.tile.cols)
-        return self._exact
+        a = self.v.wide(self.tile.rows)
+        return a, a if self.tile.cols is None else self.v.wide(self.tile.cols)
     def exact(self, i: np.ndarray, j: np.ndarray) -> np.ndarray: # (m,) float64: for single pairs
         ((a, l), (b, m)), out = self.wide, np.empty(len(i))
         for s in blocks(len(i), 1024): out[s] = np.einsum('ij,ij->i', a[i[s]], b[j[s]]) / (l[i[s]] * m[j[s]])
@@ -330,7 +328,7 @@ def nearest_pairs(
         first.append(members[holder[1:]]); second.append(members[1:]); similarity.append(s[1:])
     if not first: return np.empty((0, 2), np.int64), np.empty(0, np.float32)
     first, second, similarity = map(np.concatenate, (first, second, similarity))
-    seen, picked = set(), []
+    seen, picked = set[int](), list[int]()
     for p in np.argsort(-similarity, kind='stable'):
         if len(picked) == n_pairs: break
         if seen.isdisjoint((first[p], second[p])): picked.append(p); seen.update((first[p], second[p]))

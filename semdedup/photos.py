@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 import numpy as np
-from .core import UserError, check_column, check_range, digest, from_json, natural, readable
+from .core import LATER, UserError, check_column, check_range, digest, from_json, natural, readable
 from .datasets import DATASETS, Images, Split, as_images, load_images, refuse_single
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,10 +24,11 @@ __all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'PLAIN', 'HIDDEN', 'TRAIN'
            'formats', 'max_pixels', 'relax_pillow', 'relaxed', 'header', 'eight_bits', 'flatten', 'Picture',
            'beyond_pixels', 'upright', 'turn', 'from_pixels', 'plain_header', 'small_jpeg', 'decode', 'squeeze',
            'as_chw', 'Photos', 'Files', 'stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at',
-           'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'number_labels', 'Members', 'tar_members',
-           'tar_label', 'from_tars', 'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column', 'from_parquet',
-           'class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items', 'from_hugging_face',
-           'from_dataset', 'open_path', 'shards', 'load_hugging_face', 'open_photos', 'positions_in', 'PhotoDataset']
+           'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'plain_label', 'number_labels', 'Members',
+           'tar_members', 'tar_label', 'from_tars', 'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column',
+           'from_parquet', 'class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items',
+           'from_hugging_face', 'from_dataset', 'open_path', 'shards', 'load_hugging_face', 'NothingToName',
+           'are_paths', 'open_photos', 'positions_in', 'PhotoDataset']
 
 # %% ../nbs/00a_photos.ipynb #652fcf0f
 class Unreadable(Exception):
@@ -118,7 +119,7 @@ def flatten(
             im = dark if np.asarray(light).min() > 245 and np.asarray(dark := on('black')).max() > 10 else light
     elif im.mode == 'LAB':
         from PIL import ImageCms
-        im = ImageCms.profileToProfile(im, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')
+        im = cast(Any, ImageCms.profileToProfile(im, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB'))
     return im.convert('RGB')
 
 # %% ../nbs/00a_photos.ipynb #2068b615
@@ -162,7 +163,7 @@ def upright(
             if len(data) == 0: raise Unreadable('the file is empty')
             if (im := small_jpeg(data, enough, limit)) is not None: return Picture(flatten(im), *im.size, format='JPEG', as_it_is=True)
             im = Image.open(io.BytesIO(data), formats=formats())
-            (w, h), kind = im.size, im.format
+            (w, h), kind = im.size, im.format or ''
             if w * h > limit: raise Unreadable(f'its {w:,} × {h:,} pixels are more than the limit of {limit:,} (SEMDEDUP_MAX_PIXELS)')
             if enough and kind in ('JPEG', 'MPO'): im.draft(None, (enough, enough))
             reduced, several = im.size != (w, h), kind != 'MPO' and getattr(im, 'n_frames', 1) > 1
@@ -222,7 +223,9 @@ def small_jpeg(
     "Decode a plain JPEG without looking at it twice."
     from PIL import Image
     try:
-        w, h, colours = plain_header(data) # TypeError: not plain
+        plain = plain_header(data)
+        if plain is None: return None
+        w, h, colours = plain
         if not 0 < w * h <= limit or (enough and min(w, h) >= 2 * enough): return None # it is refused, or decoded at a reduced size
         mode = {1: 'L', 3: 'RGB'}[colours]
         return Image.frombytes(mode, (w, h), data, 'jpeg', mode, '')
@@ -257,12 +260,12 @@ class Photos:
     "Many images, none of them decoded yet: what `open_photos` returns."
     source: str # where they came from, for the report
     ids: Any # (n,) str, any sequence when it is made: the path below the folder with /, or the place in the archive or data set
-    reader: Any # fetches one: `read(i)`, `mark(i)`, `path(i)`
+    reader: Any # fetches one by its position there: `read(i)` an encoded image or pixels, `mark(i)` what tells that it has changed (None if nothing does), `path(i)` its own file or None
     labels: np.ndarray | None = None # (n,) int64, positions in `classes`; -1 for images without label
     classes: list[str] = field(default_factory=list) # a name a class; empty without labels
     folder: Path | None = None # where the files lie; None for archives, tables and arrays
     skipped: dict[str, int] = field(default_factory=dict) # what was met and is not in the list: kind → how many
-    rows: np.ndarray | None = None # (n,) positions in the reader; 0 … n-1 if not given
+    rows: np.ndarray = LATER # (n,) positions in the reader; 0 … n-1 if not given
     def __post_init__(self) -> None:
         if self.rows is None: self.rows = np.arange(len(self.ids))
         if not isinstance(self.ids, np.ndarray) or self.ids.dtype != object: # numpy's own strings would all be as long as the longest
@@ -357,7 +360,7 @@ def walk(
     skipped: Counter[str], # counts what is left out
 ) -> Iterator[tuple[str, os.DirEntry[str]]]: # paths below `root`, and entries
     "All files below a folder that are not hidden; each folder once, whatever links lead to it."
-    seen, todo, links = set(), [''], []
+    seen, todo, links = set(), [''], list[str]()
     while todo or links:
         linked = not todo
         here = links.pop(0) if linked else todo.pop()
@@ -381,7 +384,7 @@ def list_folder(
     folder: str | Path, # where images lie, at any depth
 ) -> tuple[Files, dict[str, int]]: # a reader, and what was skipped
     "Find all images below a folder."
-    root, skipped, found, links = os.path.abspath(folder), Counter(), {}, []
+    root, skipped, found, links = os.path.abspath(folder), Counter[str](), {}, []
     for path, e in walk(root, skipped):
         if not e.is_symlink() and not e.is_file(follow_symlinks=False): skipped['neither file nor folder'] += 1
         elif not is_image(e.name, e.path): skipped[os.path.splitext(printable(e.name))[1].lower() or 'without ending'] += 1
@@ -425,8 +428,9 @@ def folder_labels(
     if sure and not counts: raise UserError('labels are to be those of folders, but the images lie in no folders. Leave labels out, or give one an image.')
     alike = {len(p) for p in parts} == {level + 2} and len(counts) > 1 and np.median(list(counts.values())) >= 2
     if not (sure or alike): return None, []
-    number = {c: k for k, c in enumerate(sorted(counts))}
-    return np.array([number.get(n, -1) for n in names], np.int64), list(number)
+    classes = sorted(counts)
+    number = dict(zip(classes, range(len(classes))))
+    return np.array([-1 if n is None else number[n] for n in names], np.int64), classes
 
 # %% ../nbs/00a_photos.ipynb #2ece7d75
 def from_folder(
@@ -457,13 +461,25 @@ def from_paths(
     return Photos(f'{len(whole):,} files in {root}', [printable(n) for n in names], reader, folder=Path(root) if root else None)
 
 # %% ../nbs/00a_photos.ipynb #20d8a9ab
+def plain_label(
+    value: Any, # a label: a number or word, of numpy or torch or in a list of one, too
+) -> int | float | str | Any | None: # as Python has it; None for what is missing
+    "One label as it is meant; raises `UserError` where there are several in its place."
+    if callable(getattr(value, 'tolist', None)): value = value.tolist()
+    while isinstance(value, (list, tuple)) and len(value) == 1: value = value[0]
+    if isinstance(value, (list, tuple)): raise UserError(f'An image has {len(value)} labels; expected one an image. Of rows with a 1 where the class is, give the places: labels.argmax(1).')
+    try: missing = value is None or bool(value != value) # NaN, as pandas says it
+    except TypeError: missing = True # pandas.NA
+    return None if missing else value
+
 def number_labels(
     values: Sequence[Any] | np.ndarray, # a label an image: whole numbers, words, or None
     names: Sequence[str] | None = None, # names of the classes that numbers mean
 ) -> tuple[np.ndarray, list[str]]: # (n,) int64 with -1 for none, and names
     "Labels as positions in a list of classes."
-    values = [v.item() if isinstance(v, np.generic) else v for v in values]
+    values = [plain_label(v) for v in values]
     known = [v for v in values if v is not None]
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) and float(v).is_integer() for v in known): values, known = [[None if v is None else int(v) for v in vs] for vs in (values, known)] # a column with gaps holds floats
     if all(isinstance(v, int) and not isinstance(v, bool) for v in known) and min(known, default=0) >= -1:
         most = max(known, default=-1) + 1
         if most > 1_000_000 or (names is not None and most > len(names)): raise UserError(f'labels go up to {most - 1}; expected the numbers of {len(names) if names is not None else "some"} classes, from 0.')
@@ -531,7 +547,7 @@ def from_tars(
     label_column: str | None = None, # the entry of .json that is the label
 ) -> Photos:
     "The images in WebDataset tars; named by their names in the tar, with that of the tar before if there are several."
-    paths, skipped, names, places, keys, notes = [os.path.abspath(t) for t in tars], Counter(), [], [], [], {}
+    paths, skipped, names, places, keys, notes = [os.path.abspath(t) for t in tars], Counter[str](), [], [], [], dict[tuple[int, str, str], dict[str, tuple[int, int, int]]]()
     for which, tar in enumerate(paths):
         before = f'{printable(Path(tar).stem)}/' if len(paths) > 1 else ''
         for name, start, size in tar_members(tar, skipped):
@@ -571,12 +587,13 @@ def as_data(
 ) -> bytes | np.ndarray: # what `decode` takes
     "The encoded image or the pixels in a value; raises `Unreadable` if there are none."
     if isinstance(value, dict) and ('bytes' in value or 'path' in value): value = value.get('bytes') or value.get('path')
+    if value is None: raise Unreadable('there is no image')
     if isinstance(value, (bytes, bytearray, memoryview)): return bytes(value)
     if isinstance(value, (str, Path)): return Files(folder, [os.fsdecode(value)], np.zeros((1, 3), np.int64)).read(0)
     if hasattr(value, 'getexif'): return np.asarray(flatten(turn(value)[0])) # a PIL image
     if hasattr(value, 'detach'): value = value.detach().cpu().numpy() # a tensor
     if isinstance(value, np.ndarray): return channels_last(value)
-    raise Unreadable('there is no image' if value is None else f'a value of type {type(value).__name__} is no image')
+    raise Unreadable(f'a value of type {type(value).__name__} is no image')
 
 def channels_last(
     a: np.ndarray, # (h, w), (h, w, c) or (c, h, w)
@@ -603,7 +620,7 @@ class Cells:
         try: value = self.cell(g, row)
         except Exception as e: raise Unreadable(f'its row of the table cannot be read: {why(e)}') from e
         return as_data(value, os.path.dirname(self.files[self.groups[g, 1]]))
-    def cell(self, g: int, row: int) -> Any:
+    def cell(self, g: int, row: int) -> Any: # which group, and where in it
         "One cell of a row group."
         import pyarrow.parquet as pq
         here = self.__dict__.setdefault('here', threading.local()) # where each thread is in the table
@@ -637,7 +654,7 @@ def from_parquet(
 ) -> Photos:
     "The images in Parquet files; named by file and row."
     import pyarrow.parquet as pq
-    paths, groups, ids, values, names, at = [os.path.abspath(f) for f in files], [], [], [], None, 0
+    paths, groups, ids, values, names, at = [os.path.abspath(f) for f in files], [], list[str](), list[Any](), None, 0
     for which, path in enumerate(paths):
         with readable(f'{path} cannot be read as Parquet', 'Write it again, or leave it out.'):
             f = pq.ParquetFile(path)
@@ -650,7 +667,7 @@ def from_parquet(
         if sum(sizes) != rows or len(values) != len(ids) + rows: raise UserError(f'{path} says that it has {rows} rows, and holds {sum(sizes)}: it is damaged. Write it again, or leave it out.')
         ids += [f'{before}{r:06d}' for r in range(rows)]
         for g, size in enumerate(sizes): groups.append((at, which, g)); at += size
-    reader = Cells(paths, [stamp(os.stat(f)) for f in paths], np.array(groups, np.int64).reshape(-1, 3), column)
+    reader = Cells(paths, [stamp(os.stat(f)) for f in paths], np.array(groups, np.int64).reshape(-1, 3), column or '')
     labels, classes = number_labels(values, names) if any(v is not None for v in values) else (None, [])
     return Photos(paths[0] if len(paths) == 1 else f'{len(paths)} Parquet files in {os.path.dirname(paths[0])}', ids, reader, labels, classes)
 
@@ -671,10 +688,12 @@ class Stack:
     stamp: tuple[int, ...] = () # its size and times
     def __getstate__(self) -> dict[str, Any]: return self.__dict__ | ({'array': None} if self.file else {})
     def path(self, i: int) -> None: return None
-    def mark(self, i: int) -> list[Any]: return [self.file, *self.stamp, i] if self.file else [digest(self.array[i])]
-    def read(self, i: int) -> np.ndarray:
+    def mark(self, i: int) -> list[Any]: return [self.file, *self.stamp, i] if self.file else [digest(self.images()[i])]
+    def read(self, i: int) -> np.ndarray: return channels_last(np.array(self.images()[i]))
+    def images(self) -> np.ndarray:
+        "The array, mapped when it is first wanted."
         if self.array is None: self.array = np.load(self.file, mmap_mode='r', allow_pickle=False)
-        return channels_last(np.array(self.array[i]))
+        return self.array
 
 def from_array(
     a: np.ndarray, # images
@@ -705,10 +724,11 @@ def from_npy(
     with z:
         kinds = {s: pair for s in ('train', 'test', 'val', 'extra') for pair in ((f'{s}_images', f'{s}_labels'), (f'x_{s}', f'y_{s}')) if pair[0] in z.files}
         plain = next((pair for pair in (('images', 'labels'), ('x', 'y'), ('arr_0', 'arr_1')) if pair[0] in z.files), None)
-        if split is None and not kinds and plain is None: raise UserError(f'{path} holds {", ".join(z.files) or "nothing"}; expected images (and labels), or train_images, test_images, ….')
         if split is not None and split not in kinds: raise UserError(f'{path} has no split {split!r}. There are: {", ".join(kinds) or "none"}.')
         name = split or (next(iter(kinds)) if kinds else None)
-        images, labels = kinds[name] if name else plain
+        pair = kinds[name] if name else plain
+        if pair is None: raise UserError(f'{path} holds {", ".join(z.files) or "nothing"}; expected images (and labels), or train_images, test_images, ….')
+        images, labels = pair
         try: arrays = {k: z[k] for k in (images, labels, 'classes') if k in z.files}
         except Exception as e: raise UserError(f'{path} cannot be read as plain arrays ({why(e)}). Make it again with np.save or np.savez.') from e
     return from_array(arrays[images], f'{path}:{name}' if name else str(path), arrays.get(labels), arrays.get('classes'), f'{name}/' if name else '')
@@ -805,7 +825,10 @@ def open_path(
     if path.is_dir():
         if ((path/'state.json').exists() and (path/'dataset_info.json').exists()) or (path/'dataset_dict.json').exists(): return from_hugging_face(load_hugging_face(path), column, label_column, split)
         photos = None if split and not (path/split).is_dir() else from_folder(path, labels, split)
-        if photos is not None and len(photos): return photos
+        if photos is not None and len(photos):
+            for flag, given in (('column', column), ('label_column', label_column)):
+                if given is not None: raise NothingToName(f'{flag} is {given!r}, but {printable(source)} is a folder of images, which has no columns. Leave it out.')
+            return photos
         if tables := shards(path, '.parquet', split): return from_parquet(tables, column, label_column)
         if tars := shards(path, '.tar', split): return from_tars(tars, label_column)
         return from_folder(path, labels, split) # which says what is not there
@@ -834,6 +857,18 @@ def load_hugging_face(
     try: return load_from_disk(str(path))
     except Exception as e: raise UserError(f'{path} cannot be read as a saved Hugging Face data set ({why(e)}). Save it again with save_to_disk.') from e
 
+class NothingToName(UserError):
+    "A part or a column was named, of images that have none."
+
+def are_paths(
+    source: Any, # of images
+) -> bool:
+    "Is it a list of paths? Raises `UserError` if only a part of it is."
+    if not isinstance(source, (list, tuple)) or not len(source) or not isinstance(source[0], (str, os.PathLike)): return False
+    other = next((s for s in source if not isinstance(s, (str, os.PathLike))), None)
+    if other is not None: raise UserError(f'The list begins with a path, but holds {type(other).__name__} too. Give paths only, or images only.')
+    return True
+
 def open_photos(
     source: Any, # a folder, file, list of paths, data set (Hugging Face, PyTorch, `Images`), array, or a name such as 'cifar10:train'
     labels: Any = None, # one an image (numbers or words); 'folders' or 'none' for a folder; found if not given
@@ -845,12 +880,18 @@ def open_photos(
     own = None if labels is None or isinstance(labels, str) else list(labels)
     if isinstance(labels, str) and labels not in ('folders', 'none'): raise UserError(f"labels is {labels!r}; it must be 'folders', 'none', or a list with one label an image.")
     if isinstance(source, str) and not source: raise UserError('The path is empty. Give . for the working folder.')
+    if type(source).__module__.partition('.')[0] == 'pandas':
+        if getattr(source, 'ndim', 0) != 1: raise UserError('A table is no list of images. Give its column of paths or images, such as table["path"].')
+        source = list(source) # by position, whatever its index says
+    if isinstance(source, np.ndarray) and source.ndim == 1 and source.dtype.kind in 'UO': source = source.tolist()
+    for name, given in (('split', split), ('column', column), ('label_column', label_column)):
+        if given is not None and (isinstance(source, (Photos, Split, np.ndarray)) or are_paths(source)): raise NothingToName(f'{name} is {given!r}, but {"a list of files" if are_paths(source) else "what is given"} has none. Leave it out.')
     if isinstance(source, Photos): photos = source
-    elif isinstance(source, (str, os.PathLike)): photos = open_path(os.fsdecode(source), labels, column, label_column, split)
+    elif isinstance(source, (str, bytes, os.PathLike)): photos = open_path(os.fsdecode(source), labels, column, label_column, split)
     elif isinstance(source, (Images, Split)): photos = from_images(source, split)
     elif type(source).__module__.split('.')[0] == 'datasets': photos = from_hugging_face(source, column, label_column, split)
     elif isinstance(source, np.ndarray): photos = from_array(source, 'an array')
-    elif isinstance(source, (list, tuple)) and len(source) and isinstance(source[0], (str, os.PathLike)): photos = from_paths(source)
+    elif are_paths(source): photos = from_paths(source)
     else: photos = from_dataset(source, column)
     if len(photos) == 0:
         skipped = ', '.join(f'{n} {k}' for k, n in photos.skipped.items())

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from .core import atomic_write
+from .selections import is_chance
 
 # %% auto #0
 __all__ = ['COLOURS', 'LINE_COLOURS', 'SPACES', 'FAR', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'printable',
@@ -113,10 +114,10 @@ def plot_accuracy(
     for ax, regime in zip(axes[0], regimes):
         t = table[table.regime == regime]
         full = t[t.selection == 'full'].iloc[:1]
-        names = sorted(set(t.selection) - {'full'}, key=lambda n: (not n.startswith('random'), n))
+        names = sorted(set(t.selection) - {'full'}, key=lambda n: (not is_chance(n), n))
         for i, name in enumerate(names):
             s, dodge = t[t.selection == name].sort_values('ratio'), 1 + .012 * (i - len(names) / 2)
-            chance = name.startswith('random')
+            chance = is_chance(name)
             ax.errorbar(100 * s.ratio * dodge, s.accuracy, s.ci95, color=colour_of(name), label=name, marker='o', ms=3.5, lw=1.2 if chance else 1.8,
                         ls=':' if chance and name != 'random' else '-', capsize=2, elinewidth=.8)
         if len(full):
@@ -137,7 +138,7 @@ def plot_gain(
     "Points gained over a random subset of the same size: right of the line is better than chance. What loses more than `FAR` points is at the left edge, with its number."
     t = table[~table.selection.isin(['full', 'random'])]
     ratios, regimes = sorted(set(t.ratio)), list(dict.fromkeys(t.regime))
-    names = sorted(set(t.selection), key=lambda n: (n.startswith('random'), n))
+    names = sorted(set(t.selection), key=lambda n: (is_chance(n), n))
     fig, axes = new_figure(9.5, 1.3 + .3 * len(names), cols=len(ratios), sharey=True)
     point = lambda colour, filled: dict(marker='o', ms=4.5, color=colour, mfc=colour if filled else 'white')
     marks = list(zip(regimes, (-.14, .14), (True, False))) # of each regime: how far from its line a point lies, and whether it is filled

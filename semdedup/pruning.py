@@ -4,7 +4,7 @@
 
 # %% ../nbs/05_pruning.ipynb #757d08bb
 from __future__ import annotations
-import html, json
+import html, json, os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from .clustering import Clusters, check_n_clusters, default_n_clusters, kmeans, nearest_clusters
-from .comparison import Checkpoint, Plan, claim, collect, in_order, measure_recall, twins
-from .core import UserError, Workers, atomic_write, check_name, check_range, check_seed, cpu_count, digest, from_json, parse_bytes, progress, readable, some_rows, workers_on
+from .comparison import Checkpoint, Plan, claim, collect, in_order, measure_recall, remembered, twins
+from .core import LATER, UserError, Workers, atomic_write, check_name, check_range, check_seed, cpu_count, digest, from_json, parse_bytes, progress, readable, some_rows, workers_on
 from .embeddings import best_device
 from .pairwise import SLACK, Tile, first_best, merge_best, pair_histogram, tile_best, tile_pairs, tile_size
 from .photos import positions_in
@@ -30,10 +30,10 @@ __all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FIRST_G
            'Evidence', 'with_twins', 'choose_floor', 'Among', 'workers_for', 'cover_part', 'cover_in_parts',
            'stand_ins', 'Decided', 'target_size', 'most_duplicated', 'out_of_reach', 'find_eps', 'search_eps',
            'fill_up', 'count_kept', 'enough_for', 'cover_to_size', 'cluster_for', 'without_twins', 'with_best_of_twins',
-           'guess_threshold', 'compare_in_parts', 'pairs_in_memory', 'compare', 'blank_table', 'with_invalid',
-           'size_left', 'select', 'known', 'again', 'rethreshold', 'resize', 'check_groups', 'check_ids', 'deduplicate',
-           'check_new', 'decide_new', 'Grown', 'add', 'rows_of', 'subset', 'sampler', 'select_rows', 'write_manifest',
-           'to_parquet', 'from_parquet']
+           'guess_threshold', 'compare_in_parts', 'pairs_in_memory', 'compare', 'nearest_of_earlier', 'duplicates',
+           'blank_table', 'with_invalid', 'size_left', 'select', 'known', 'again', 'rethreshold', 'resize', 'one_of',
+           'check_groups', 'check_ids', 'deduplicate', 'check_new', 'decide_new', 'Grown', 'add', 'rows_of', 'subset',
+           'sampler', 'select_rows', 'write_manifest', 'to_parquet', 'from_parquet']
 
 # %% ../nbs/05_pruning.ipynb #6286138d
 COLUMNS = {'index': 'int64', 'id': 'str', 'cluster': 'int64', 'similarity': 'float32', 'rank': 'int64', 'kept': 'bool', 'reason': 'str',
@@ -47,11 +47,17 @@ class Selection:
     stats: dict[str, Any] = field(default_factory=dict) # how it went: pairs compared, recall
     evidence: Any = field(default=None, repr=False) # what `rethreshold`, `resize` and `add` decide from: see `Evidence`
     @cached_property
-    def keep(self) -> np.ndarray: return self.table['index'].to_numpy()[self.table['kept'].to_numpy()] # (m,) int64, ascending
+    def keep(self) -> np.ndarray:
+        "Positions of the items that stay, ascending: (m,) int64."
+        return self.table['index'].to_numpy()[self.table['kept'].to_numpy()]
     @cached_property
-    def removed(self) -> pd.DataFrame: return self.table[~self.table['kept']] # the rows that go
+    def removed(self) -> pd.DataFrame:
+        "The rows of the table that go."
+        return self.table[~self.table['kept']]
     @property
-    def hash(self) -> str: return digest(self.config, self.keep)
+    def hash(self) -> str:
+        "A digest of the configuration and of what stays: equal for equal selections."
+        return digest(self.config, self.keep)
     def __len__(self) -> int: return len(self.table)
     def __repr__(self) -> str:
         n, m = len(self), len(self.keep)
@@ -132,6 +138,8 @@ def equal_shares(
 def stratified(scores: np.ndarray, m: int, rng: np.random.Generator, n_bins: int = 10) -> np.ndarray: # as for `common`
     "`m` places in equal shares from `n_bins` bins of equal width, at random inside a bin."
     if len(scores) == 0: return np.empty(0, np.int64)
+    with np.errstate(over='ignore'):
+        if not np.isfinite(scores[0] - scores[-1]): scores = scores / 4
     width = max(scores[0] - scores[-1], np.finfo(np.float32).tiny)
     bins = np.minimum(((scores[0] - scores) / width * n_bins).astype(np.int64), n_bins - 1)
     size = np.bincount(bins, minlength=n_bins)
@@ -183,20 +191,21 @@ def prune(
 ) -> Selection:
     "Keep a ratio of each cluster, by rank; the total is `ceil(ratio · n)`, exactly."
     check_name('prune type', prune_type, PRUNE_TYPES)
-    check_range('ratio', ratio, 0, 1); check_seed(seed)
+    ratio, seed = check_range('ratio', ratio, 0, 1), check_seed(seed)
     r, n = as_scores(ranking, len(groups)), len(groups)
+    if n and not 0 <= groups.labels.min() <= groups.labels.max() < groups.n_clusters: raise UserError(f'groups: labels go from {groups.labels.min()} to {groups.labels.max()}, but there are {groups.n_clusters} centroids: they must be whole numbers from 0 to {groups.n_clusters - 1}.')
     members, place = places(groups, np.argsort(-r.scores, kind='stable'))
     rng = np.random.default_rng(seed)
     choose = lambda among, total: keep_in_clusters(members, r.scores, among, total, prune_type, rng)
     words = dict(zip((1, 0), REASONS['random' if r.rank_type == 'random' else prune_type])) | {2: 'its class would fall below the floor'}
-    config = dict(name=f'{r.rank_type}-{prune_type}', rank_type=r.rank_type, prune_type=prune_type, ratio=float(ratio), seed=int(seed), rank_seed=r.seed)
+    config = dict(name=f'{r.rank_type}-{prune_type}', rank_type=r.rank_type, prune_type=prune_type, ratio=float(ratio), seed=seed, rank_seed=r.seed)
     if r.rank_type == 'own': config['scores'] = digest(r.scores)
     if floor is None:
         kept = choose(np.ones(n, bool), total_of(ratio, n))
         return make_selection(groups, place, kept, words, kept.astype(int), config)
     labels = check_classes(labels, n)
     kept, guarded = keep_with_floors(choose, labels, total_of(ratio, n), class_floors(labels, floor))
-    return make_selection(groups, place, kept, words, kept * (1 + guarded[labels]), {**config, 'floor': floor, 'labels': digest(labels)})
+    return make_selection(groups, place, kept, words, kept * (1 + guarded[labels]), {**config, 'floor': floor.item() if isinstance(floor, np.generic) else floor, 'labels': digest(labels)})
 
 # %% ../nbs/05_pruning.ipynb #20136d66
 def check_classes(
@@ -207,6 +216,7 @@ def check_classes(
     if labels is None: raise UserError('A floor needs labels: give the class of each image.')
     labels = np.asarray(labels)
     if labels.shape != (n,) or labels.dtype.kind not in 'iu' or (n and labels.min() < 0): raise UserError(f'labels have shape {labels.shape} and type {labels.dtype} for {n} items; expected one whole number from 0 an item.')
+    if n and labels.max() >= 1_000_000: raise UserError(f'labels go up to {labels.max()}; expected the numbers of classes, from 0.')
     return labels.astype(np.int64)
 
 # %% ../nbs/05_pruning.ipynb #2dcf83a1
@@ -346,21 +356,28 @@ class Evidence:
     earlier: np.ndarray # (m,) int32 for cover their duplicates that stand earlier, all; for semdedup the most similar one
     similarity: np.ndarray # (m,) float64
     twins: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64), np.empty(0, np.int64)) # items that equal an earlier one, and which: see `comparison.twins`
-    lengths: np.ndarray | None = None # (n,) of all rows of the data; those that are not above 0 were not compared
+    lengths: np.ndarray = LATER # (n,) of all rows of the data; those that are not above 0 were not compared
     device: str = 'cpu' # where it was computed
     @property
     def rows(self) -> np.ndarray: return np.flatnonzero(self.lengths > 0) # positions in the data of the items that were compared
-    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 duplicate of, (n,) float64 similarity
-        "Who stays at a threshold, and who goes for whom; raises `BelowFloor` where pairs are missing."
-        if threshold < self.floor - SLACK: raise BelowFloor(f'eps={1 - threshold:.6g} needs pairs down to a similarity of {threshold:.6g}; those at hand begin at {self.floor:.6g}.')
+    def reaches(self, threshold: float) -> bool: return threshold >= self.floor - SLACK # are all pairs at hand that it needs?
+    def beyond(self, threshold: float) -> UserError: # to be raised
+        "What to say of a threshold that this does not reach."
+        return BelowFloor(f'eps={1 - threshold:.6g} needs pairs down to a similarity of {threshold:.6g}; those at hand begin at {self.floor:.6g}.')
+    def one_each(self, threshold: float = -np.inf) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # as `decide`
+        "All of `later` that are similar enough go, each for its `earlier`."
         n, use = len(self.plan.v), self.similarity >= threshold - SLACK
-        later, earlier, similarity = self.later[use], self.earlier[use], self.similarity[use]
-        if self.rule == 'cover':
-            stays = greedy_cover(later, earlier, n)
-            return self.with_twins(stays, *covered_by(later, earlier, similarity, stays, self.plan.place), threshold)
         stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
-        stays[later], of[later], s[later] = False, earlier, similarity
+        stays[self.later[use]], of[self.later[use]], s[self.later[use]] = False, self.earlier[use], self.similarity[use]
         return stays, of, s
+    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 duplicate of, (n,) float64 similarity
+        "Who stays at a threshold, and who goes for whom; raises what `beyond` says where pairs are missing."
+        if not self.reaches(threshold): raise self.beyond(threshold)
+        if self.rule == 'semdedup': return self.one_each(threshold)
+        use = self.similarity >= threshold - SLACK
+        later, earlier, similarity = self.later[use], self.earlier[use], self.similarity[use]
+        stays = greedy_cover(later, earlier, len(self.plan.v))
+        return self.with_twins(stays, *covered_by(later, earlier, similarity, stays, self.plan.place), threshold)
 
 # %% ../nbs/05_pruning.ipynb #1f152ad5
 def with_twins(
@@ -517,12 +534,11 @@ def stand_ins(
 class Decided(Evidence):
     "What `cover_in_parts` found: the decision for one threshold, without the pairs that others would need."
     size: int | None = None # the target that it was made for
+    def reaches(self, threshold: float) -> bool: return abs(threshold - self.floor) <= SLACK # this and the next ones as those of `Evidence`
+    def beyond(self, threshold: float) -> UserError: return BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
     def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if abs(threshold - self.floor) > SLACK: raise BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
-        n = len(self.plan.v)
-        stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
-        stays[self.later], of[self.later], s[self.later] = False, self.earlier, self.similarity
-        return stays, of, s
+        if not self.reaches(threshold): raise self.beyond(threshold)
+        return self.one_each()
 
 # %% ../nbs/05_pruning.ipynb #8b065f3c
 def target_size(
@@ -543,8 +559,9 @@ def most_duplicated(
     n, similarity = len(place), np.full(len(place), -2.)
     similarity[evidence.later] = evidence.similarity
     order = np.lexsort((-place, -similarity))
-    if m < n and similarity[order[n - m - 1]] < evidence.floor - SLACK:
-        raise (UserError if evidence.floor <= -1 else BelowFloor)(f'target {m}: at least {n - int((similarity >= evidence.floor - SLACK).sum())} items stay whatever the threshold, because nothing like them stands before them in what is compared. Use fewer clusters, or a larger target.')
+    if m < n and not evidence.reaches(similarity[order[n - m - 1]]):
+        if evidence.floor > -1: raise evidence.beyond(-1.)
+        raise UserError(f'target {m}: at least {n - int((similarity >= evidence.floor - SLACK).sum())} items stay whatever the threshold, because nothing like them stands before them in what is compared. Use fewer clusters, or a larger target.')
     stays = np.ones(n, bool); stays[order[:n - m]] = False
     return stays, 1 - float(similarity[order[n - m - 1]]) if m < n else 0.
 
@@ -607,7 +624,7 @@ def count_kept(
 ) -> int: # how many stay, twins left out; raises `BelowFloor` where pairs are missing
     "How many the covering rule keeps."
     e = evidence
-    if 1 - eps < e.floor - SLACK: e.decide(1 - eps) # raises
+    if not e.reaches(1 - eps): raise e.beyond(1 - eps)
     use = e.similarity >= 1 - eps - SLACK
     return int(greedy_cover(e.later[use], e.earlier[use], len(e.plan.v)).sum()) - len(e.twins[0])
 
@@ -625,10 +642,10 @@ def cover_to_size(
     "The covering rule with an eps for which at most `m` stay, but more at the next smaller one; the least similar come back until `m` do."
     n, e = len(evidence.plan.v), evidence
     if isinstance(e, Decided):
-        if e.size != m: e.decide(-2.) # raises
-        return *e.decide(e.floor), 1 - e.floor
+        if e.size != m: raise e.beyond(-1.)
+        return *e.one_each(), 1 - e.floor
     if m == n: return np.ones(n, bool), np.full(n, -1), np.full(n, np.nan), 0.
-    if not enough_for(e, m): e.decide(-2.) # raises, each kind of evidence in its own words
+    if not enough_for(e, m): raise e.beyond(-1.)
     eps = min(1 - e.floor, find_eps(lambda eps: count_kept(e, eps), m, e.similarity))
     return *fill_up(*e.decide(1 - eps), e.plan.place, m), eps
 
@@ -640,17 +657,16 @@ def cluster_for(
 ) -> Clusters:
     "Clusters to find duplicates in: as many as are cheapest, from growing samples where there are many rows."
     k = check_n_clusters(n_clusters, len(v)) if n_clusters is not None else min(default_n_clusters(len(v), probes), size or len(v))
-    name = f'clusters-{digest(v.data, k, seed, 1)}'
-    known = saved.read(name) if saved else None
-    if known: return Clusters(known[0], known[1], known[2], json.loads(str(known[3])))
     many = len(v) > 20_000 # then three passes over everything are enough: more of them find no more duplicates
-    groups = kmeans(v, k, seed=seed, device=device, client=client, progressive=True if many else None, max_iter=3 if many else 100)
-    if saved: saved.save(name, [groups.labels, groups.centroids, groups.similarity, np.array(json.dumps(groups.config))])
-    return groups
+    def cluster() -> list[np.ndarray]:
+        g = kmeans(v, k, seed=seed, device=device, client=client, progressive=True if many else None, max_iter=3 if many else 100)
+        return [g.labels, g.centroids, g.similarity, np.array(json.dumps(g.config))]
+    labels, centroids, similarity, config = remembered(saved, f'clusters-{digest(v.data, k, seed, 1)}', cluster)
+    return Clusters(labels, centroids, similarity, json.loads(str(config)))
 
 # %% ../nbs/05_pruning.ipynb #2ebc3f8e
 def without_twins(
-    plan: Plan,
+    plan: Plan, # of all items
 ) -> tuple[Plan, tuple[np.ndarray, np.ndarray]]: # the plan without twins, and the twins with the first of each
     "Leave out what equals an earlier row of its cluster."
     twin, first = twins(plan)
@@ -705,7 +721,7 @@ def compare_in_parts(
     stays, threshold = stays_at(eps), 1 - eps
     of, s = stand_ins(replace(plan, threshold=threshold), stays, device, same)
     if size is not None: stays, of, s = fill_up(stays, of, s, plan.place, size)
-    return Decided(plan, 'cover', threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same, size=size)
+    return Decided(replace(plan, threshold=threshold), 'cover', threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same, size=size)
 
 def pairs_in_memory(
     plan: Plan, # without twins
@@ -721,19 +737,33 @@ def pairs_in_memory(
     return None
 
 def compare(
-    v: Vectors, groups: Clusters, order: np.ndarray, rule: str, eps: float | None, size: int | None, probes: int, exact: bool,
-    memory: int, saved: Checkpoint | None, device: str, client: Any, seed: int, # as for `deduplicate`; `order`: all items, the best claim first
+    plan: Plan, # of all items, with twins
+    rule: str, # cover or semdedup
+    eps: float | None, # the one that is asked for,
+    size: int | None, # or how many shall stay
+    saved: Checkpoint | None, device: str, seed: int, # as for `deduplicate`
 ) -> Evidence:
     "Find what the rule needs to know, for this eps or size and, as far as memory allows, for others."
-    place = np.empty(len(v), np.int64); place[order] = np.arange(len(v))
-    plan, same = without_twins(Plan(v, groups, place, probes, exact, -1., memory, client))
-    if rule == 'semdedup':
-        if exact and size is None: plan = replace(plan, threshold=1 - eps)
-        return with_best_of_twins(Evidence(plan, rule, plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same))
-    threshold = 1 - eps if size is None else guess_threshold(plan, size, plan.most, device, seed)
+    plan, same = without_twins(plan)
+    return nearest_of_earlier(plan, eps, saved, device, same) if rule == 'semdedup' else duplicates(plan, eps, size, saved, device, seed, same)
+
+def nearest_of_earlier(
+    plan: Plan, # without twins
+    eps: float | None, saved: Checkpoint | None, device: str, same: tuple[np.ndarray, np.ndarray], # as for `compare`; twins, and the first of each
+) -> Evidence: # of rule semdedup
+    "The most similar item before each: with `exact` and an eps, in the clusters that could hold a duplicate."
+    if plan.exact and eps is not None: plan = replace(plan, threshold=1 - eps)
+    return with_best_of_twins(Evidence(plan, 'semdedup', plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same)) # type: ignore[misc, call-arg] # only of pairs there are too many
+
+def duplicates(
+    plan: Plan, # without twins
+    eps: float | None, size: int | None, saved: Checkpoint | None, device: str, seed: int, same: tuple[np.ndarray, np.ndarray], # as for `compare`; twins, and the first of each
+) -> Evidence: # of rule cover
+    "All pairs down to the threshold, or further where memory holds them; in parts, where it does not even hold these."
+    threshold = 1 - eps if size is None else guess_threshold(plan, size, plan.most, device, seed) # type: ignore[operator] # one of both is given
     while True:
-        floors = [threshold] if exact else [choose_floor(plan, threshold, min(plan.most // 2, 2_000_000)), threshold]
-        too_many = size is not None and not exact and choose_floor(plan, 1., plan.most) > threshold # to look for a size in parts is cheap, so that an estimate is enough
+        floors = [threshold] if plan.exact else [choose_floor(plan, threshold, min(plan.most // 2, 2_000_000)), threshold]
+        too_many = size is not None and not plan.exact and choose_floor(plan, 1., plan.most) > threshold # to look for a size in parts is cheap, so that an estimate is enough
         evidence = None if too_many else pairs_in_memory(plan, dict.fromkeys(floors), saved, device, same)
         if evidence is None: return compare_in_parts(plan, threshold, size, saved, device, same)
         if size is None or enough_for(evidence, size): return evidence
@@ -760,7 +790,7 @@ def with_invalid(
 ) -> Selection:
     "Put back the rows that could not be compared, with the reason."
     rows = np.flatnonzero(lengths > 0)
-    if len(rows) == 0: return Selection(blank_table(lengths, names, on_invalid), config)
+    if found is None or len(rows) == 0: return Selection(blank_table(lengths, names, on_invalid), config)
     if len(rows) == len(lengths):
         if names is not None: found.table['id'] = names.astype(object)
         return found
@@ -794,9 +824,7 @@ def select(
     else:
         m = size_left(config['target'], evidence.lengths, config['on_invalid'])
         if rule == 'semdedup':
-            stays, eps = most_duplicated(evidence, place, m)
-            of, s = np.full(len(stays), -1), np.full(len(stays), np.nan)
-            of[evidence.later], s[evidence.later] = evidence.earlier, evidence.similarity
+            (stays, eps), (_, of, s) = most_duplicated(evidence, place, m), evidence.one_each()
         else: stays, of, s, eps = cover_to_size(evidence, m)
     gone = ~stays
     words = {True: f'near-duplicate of an image that {"stays" if rule == "cover" else "stands before it"}', False: 'no near-duplicate stands before it' if rule == 'semdedup' else 'no near-duplicate that stays stands before it'}
@@ -821,11 +849,10 @@ def again(
     e, names = known(self), self.table['id'].to_numpy()
     try: found = select(e, names, config)
     except BelowFloor: # compare again, further down
-        size, p = None if config['target'] is None else size_left(config['target'], e.lengths, config['on_invalid']), e.plan
-        evidence = compare(p.v, p.groups, np.argsort(p.place), e.rule, config['eps'], size, p.probes, p.exact, p.memory, None, e.device, p.client, config['seed'])
-        evidence.lengths = e.lengths
-        found = select(evidence, names, config)
-    found.stats = {k: s for k, s in self.stats.items() if k != 'recall'}
+        size = None if config['target'] is None else size_left(config['target'], e.lengths, config['on_invalid'])
+        e = replace(compare(replace(e.plan, threshold=-1., use=None), e.rule, config['eps'], size, None, e.device, config['seed']), lengths=e.lengths)
+        found = select(e, names, config)
+    found.stats = {**{k: s for k, s in self.stats.items() if k != 'recall'}, 'pairs_compared': e.plan.n_pairs()}
     return found
 
 # %% ../nbs/05_pruning.ipynb #ce76e50b
@@ -846,17 +873,26 @@ def resize(
 Selection.rethreshold, Selection.resize = rethreshold, resize
 
 # %% ../nbs/05_pruning.ipynb #5c1c4fc5
+def one_of(
+    eps: float | None, # how far apart duplicates may be
+    target: float | int | None, # or how many items stay, or which fraction
+) -> tuple[float | None, float | int | None]: # the same, as plain numbers
+    "Check an eps and a target, of which one at most is given."
+    if eps is not None and target is not None: raise UserError(f'eps is {eps} and target is {target}; give one of them.')
+    return None if eps is None else float(check_range('eps', eps, 0, 2)), target.item() if isinstance(target, np.generic) else target
+
 def check_groups(
     groups: Clusters, # the user's own
     v: Vectors, # what they shall be clusters of
-) -> None:
+) -> Clusters: # the same, with signed labels
     "Raise `UserError` for clusters of something else."
-    labels, centroids = groups.labels[v.valid] if len(groups) == len(v) else groups.labels, groups.centroids
     if len(groups) != len(v): raise UserError(f'groups hold {len(groups)} items, but there are {len(v)} embeddings. Cluster the same embeddings.')
-    if len(labels) == 0: return
+    labels, centroids = groups.labels[v.valid], groups.centroids
+    if len(labels) == 0: return groups
     if labels.dtype.kind not in 'iu' or labels.min() < 0 or labels.max() >= len(centroids): raise UserError(f'groups: labels go from {labels.min()} to {labels.max()} (type {labels.dtype}), but there are {len(centroids)} centroids: they must be whole numbers from 0 to {len(centroids) - 1}.')
     if centroids.ndim != 2 or centroids.shape[1] != v.shape[1]: raise UserError(f'groups: centroids have shape {centroids.shape}, but the embeddings have {v.shape[1]} numbers a row. Cluster the same embeddings.')
     if not np.isfinite(centroids).all(): raise UserError('groups: centroids hold NaN or infinity. Give finite ones, for empty clusters too.')
+    return replace(groups, labels=groups.labels.astype(np.int64)) if groups.labels.dtype.kind == 'u' else groups # numpy makes floats of unsigned and signed numbers
 
 def check_ids(
     ids: Any, # (n,) names, or None
@@ -864,7 +900,9 @@ def check_ids(
 ) -> np.ndarray | None: # (n,) str
     "Raise `UserError` unless there is one name an item, each once."
     if ids is None: return None
-    ids = np.asarray(ids).astype(str)
+    missing = int(np.sum(pd.isna(ids := np.asarray(ids))))
+    if missing: raise UserError(f'ids: {missing} of {n} are missing. Give each item its own.')
+    ids = ids.astype(str)
     if ids.shape != (n,): raise UserError(f'ids have shape {ids.shape} for {n} items; expected one name an item.')
     names, count = np.unique(ids, return_counts=True)
     if (count > 1).any(): raise UserError(f'ids: {int((count > 1).sum())} names are there more than once, such as {str(names[count > 1][0])!r} ({int(count.max())} times at most). Give each item its own.')
@@ -892,32 +930,26 @@ def deduplicate(
     column: str | None = None, # Parquet and Arrow: the column with the vectors
 ) -> Selection:
     "Remove near-duplicates (SemDeDup, arXiv 2303.09540)."
-    check_name('rule', rule, RULES); check_name('on_invalid', on_invalid, ['error', 'keep', 'drop']); check_seed(seed)
-    if eps is not None and target is not None: raise UserError(f'eps is {eps} and target is {target}; give one of them.')
-    if eps is None and target is None: eps = .05
-    eps = None if eps is None else float(check_range('eps', eps, 0, 2))
-    check_range('recall', recall, 0, whole=True)
+    check_name('rule', rule, RULES); check_name('on_invalid', on_invalid, ['error', 'keep', 'drop']); check_seed(seed); check_range('recall', recall, 0, whole=True)
+    eps, target = one_of(.05 if eps is None and target is None else eps, target)
     if groups is not None and n_clusters is not None: raise UserError(f'groups are given, and n_clusters is {n_clusters}; give one of them.')
-    target = target.item() if isinstance(target, np.generic) else target
     probes, memory, device = check_range('probes', probes, 1, whole=True), parse_bytes(memory), best_device(device)
     v = open_vectors(x, column, claim(checkpoint) if checkpoint else None).check()
     names = check_ids(ids if ids is not None else v.ids, len(v))
     if on_invalid == 'error': v.require_valid()
-    if groups is not None:
-        check_groups(groups, v)
-        if groups.labels.dtype.kind == 'u': groups = replace(groups, labels=groups.labels.astype(np.int64)) # numpy makes floats of unsigned and signed numbers
-    rows = np.flatnonzero(v.valid)
+    if groups is not None: groups = check_groups(groups, v)
+    if not isinstance(keep, str): keep = priorities(keep, len(v))
     config = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', rule=rule, eps=eps, target=target, seed=int(seed), probes=probes, exact=bool(exact),
-                  keep=keep if isinstance(keep, str) else digest(priorities(keep, len(v))), on_invalid=on_invalid)
+                  keep=keep if isinstance(keep, str) else digest(keep), on_invalid=on_invalid)
+    rows = np.flatnonzero(v.valid)
     if len(rows) == 0: return with_invalid(None, v.lengths, names, on_invalid, config)
-    if not isinstance(keep, str): keep = priorities(keep, len(v))[rows]
-    valid = v if len(rows) == len(v) else v.subset(rows)
-    if groups is not None and valid is not v: groups = Clusters(groups.labels[rows], groups.centroids, groups.similarity[rows], groups.config)
-    saved = Checkpoint(Path(checkpoint), v.data) if checkpoint else None
+    valid, saved = v if len(rows) == len(v) else v.subset(rows), Checkpoint(Path(checkpoint), v.data) if checkpoint else None
     if groups is None: groups = cluster_for(valid, n_clusters, probes, None if target is None else target_size(target, len(v)), seed, device, client, saved)
-    evidence = compare(valid, groups, keep_order(groups, keep, seed), rule, eps, None if target is None else size_left(target, v.lengths, on_invalid), probes, exact, memory, saved, device, client, seed)
-    evidence.lengths, evidence.device = v.lengths, device
-    found = select(evidence, names, config)
+    elif valid is not v: groups = Clusters(groups.labels[rows], groups.centroids, groups.similarity[rows], groups.config)
+    order = keep_order(groups, keep if isinstance(keep, str) else keep[rows], seed)
+    plan = Plan(valid, groups, np.argsort(order), probes, exact, memory=memory, client=client) # of a permutation, argsort is the inverse
+    evidence = compare(plan, rule, eps, None if target is None else size_left(target, v.lengths, on_invalid), saved, device, seed)
+    found = select(replace(evidence, lengths=v.lengths, device=device), names, config)
     found.stats |= dict(pairs_compared=evidence.plan.n_pairs(), pairs_possible=len(rows) * (len(rows) - 1) // 2)
     if recall: found.stats['recall'] = measure_recall(replace(evidence.plan, use=None), 1 - found.config['eps'], recall, seed)
     return found
@@ -959,8 +991,8 @@ def decide_new(
 # %% ../nbs/05_pruning.ipynb #1989cf75
 class Grown(Evidence):
     "What is known after `add`: enough to add more."
-    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        raise UserError('Items were added one part after the other, so there is no other eps or size to choose. Call deduplicate with all data.')
+    def reaches(self, threshold: float) -> bool: return False # both as those of `Evidence`
+    def beyond(self, threshold: float) -> UserError: return UserError('Items were added one part after the other, so there is no other eps or size to choose. Call deduplicate with all data.')
 
 def add(
     self: Selection, # made by `deduplicate` with rule cover
@@ -1055,7 +1087,8 @@ def from_parquet(
     path: str | Path, # a file that `to_parquet` wrote
 ) -> Selection:
     "Read a selection; raises `UserError` for anything that is not one."
-    import pyarrow.parquet as pq
+    import pyarrow as pa, pyarrow.parquet as pq
+    if not isinstance(path, (str, os.PathLike)): raise UserError(f'A selection is read from a path, not from {type(path).__name__}.')
     if not Path(path).exists(): raise UserError(f'{path}: there is no such file.')
     with readable(f'{path} is not a Parquet file, or is damaged', 'Make it again.'):
         arrow = pq.read_table(path, page_checksum_verification=True)
@@ -1065,9 +1098,15 @@ def from_parquet(
     if meta.get('format') != FORMAT: raise UserError(f'{path} has format {meta.get("format")!r}; this version of semdedup reads format {FORMAT}. Make it again.')
     missing = [c for c in COLUMNS if c not in arrow.column_names]
     if missing: raise UserError(f'{path} lacks the columns {", ".join(missing)}. Make it again.')
-    with readable(f'{path} holds columns of another type', 'Make it again.'): table = arrow.to_pandas().assign(kept=arrow['kept'].cast('bool').to_numpy()).astype(COLUMNS) # pandas would take the word False for true
+    empty = [c for c in COLUMNS if arrow[c].null_count and c not in ('similarity', 'duplicate_similarity')]
+    if empty: raise UserError(f'{path} lacks values in the columns {", ".join(empty)}. Make it again.')
+    types = {'int64': pa.int64(), 'float32': pa.float32(), 'bool': pa.bool_(), 'str': pa.string()}
+    with readable(f'{path} holds columns of another type', 'Make it again.'): # Arrow refuses what would be changed, pandas takes .5 for 0, and the word False for true
+        table = arrow.to_pandas().assign(**{c: arrow[c].cast(types[t]).to_pandas() for c, t in COLUMNS.items()}).astype(COLUMNS)
+    if not table['duplicate_of'].between(-1, len(table) - 1).all(): raise UserError(f'{path}: its column duplicate_of names rows that it does not have. Make it again.')
+    if not table['id'].is_unique: raise UserError(f'{path}: its column id holds a name more than once. Make it again.')
     if not np.array_equal(table['index'], np.arange(len(table))): raise UserError(f'{path} is not a whole selection: its column index does not count its rows. Make it again.')
-    if not isinstance(meta.get('config'), dict): raise UserError(f'{path} does not say how it was made. Make it again.')
+    if not isinstance(meta.get('config'), dict) or not isinstance(meta.get('stats') or {}, dict): raise UserError(f'{path} does not say how it was made. Make it again.')
     return Selection(table, meta['config'], meta.get('stats') or {})
 
 Selection.from_parquet = staticmethod(from_parquet)

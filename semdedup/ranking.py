@@ -4,7 +4,7 @@
 
 # %% ../nbs/03_ranking.ipynb #f4042a23
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 import numpy as np
 from .clustering import Clusters
@@ -17,7 +17,7 @@ __all__ = ['RANK_TYPES', 'Ranking', 'random_scores', 'cossim_scores', 'rank', 'a
 @dataclass(eq=False)
 class Ranking:
     "Scores of items, and how they were made: what `rank` returns. An array of your own is as good."
-    scores: np.ndarray # (n,) float32, larger is more typical
+    scores: np.ndarray # (n,) float32 or float64, larger is more typical
     rank_type: str # how they were made
     seed: int = 0 # of a random ranking
     def __len__(self) -> int: return len(self.scores)
@@ -56,8 +56,11 @@ def as_scores(
     n: int, # how many items there are
 ) -> Ranking:
     "Bring scores of any origin into a `Ranking`; raises `UserError` for another length or values that are not finite."
-    try: r = ranking if isinstance(ranking, Ranking) else Ranking(np.asarray(ranking, np.float32), 'own')
+    scores = ranking.scores if isinstance(ranking, Ranking) else ranking
+    if callable(getattr(scores, 'detach', None)): scores = scores.detach().cpu()
+    try: scores = np.asarray(scores) if isinstance(scores, np.ndarray) and scores.dtype == np.float32 else np.asarray(scores, np.float64) # file sizes and times have more digits than float32
     except (TypeError, ValueError) as e: raise UserError(f'scores are not numbers ({e}). Give one number an item.') from e
+    r = replace(ranking, scores=scores) if isinstance(ranking, Ranking) else Ranking(scores, 'own')
     if r.scores.shape != (n,): raise UserError(f'scores have shape {r.scores.shape} for {n} items; expected one score an item.')
     check_finite(r.scores, 'scores')
     return r

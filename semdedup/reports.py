@@ -4,7 +4,7 @@
 
 # %% ../nbs/08_reports.ipynb #b92d1aef
 from __future__ import annotations
-import base64, html, io, json, logging, math, os, platform, re, sys, time, warnings
+import html, io, json, logging, math, os, platform, re, sys, time, warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import semdedup
-from .core import UserError, atomic_write, check_name, check_range, digest, first_line, from_json, make_folder, mendable, progress
+from .core import UserError, atomic_write, check_name, check_range, data_uri, digest, fill_page, first_line, from_json, make_folder, mendable, progress
 from .datasets import Images, holdout
-from .embeddings import ENCODERS, embed, find_encoder, takes_weights
+from .embeddings import ENCODERS, best_device, embed, find_encoder, takes_weights
 from .labelled import is_photos, load_data
-from .pruning import PRUNE_TYPES
+from .pruning import PRUNE_TYPES, total_of
 from .ranking import RANK_TYPES
-from .selections import METHODS, Pool, choose, rank_and_prune, rule_of, short_epochs
+from .selections import METHODS, Diverged, Pool, choose, is_chance, rank_and_prune, rule_of, short_epochs
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
@@ -28,13 +28,14 @@ __all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLU
            'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
            'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid', 'finalists',
            'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
-           'train_grid', 'measured', 'scoring_share', 'summarise', 'seeds_text', 'in_points', 'plus_minus',
-           'with_interval', 'read_summary', 'space_of', 'is_chance', 'chosen', 'cross_fitted', 'or_rivals', 'answer',
-           'crossing', 'removable', 'best_at', 'beats', 'recommended', 'command_for', 'recommend', 'experiments_folder',
-           'experiment', 'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape',
-           'data_uri', 'thumbnail', 'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page',
-           'command_of', 'verb_of', 'facts_of', 'check_report', 'make_report', 'set_aside', 'run_stage', 'line_of',
-           'report_folders', 'titles_of', 'compare_reports', 'verdicts', 'of_the_way', 'way_text', 'make_overview']
+           'train_grid', 'measured', 'scoring_share', 'summary_row', 'summarise', 'seeds_text', 'in_points',
+           'plus_minus', 'with_interval', 'read_summary', 'space_of', 'chosen', 'cross_fitted', 'or_rivals', 'answer',
+           'crossing', 'removable', 'best_at', 'as_long', 'scores_included', 'beats', 'recommended', 'command_for',
+           'fewer_steps', 'recommend', 'original_rules', 'of_the_rules', 'experiments_folder', 'experiment',
+           'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'thumbnail',
+           'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page', 'command_of', 'verb_of',
+           'facts_of', 'check_report', 'make_report', 'set_aside', 'run_stage', 'line_of', 'report_folders',
+           'titles_of', 'compare_reports', 'verdicts', 'of_the_way', 'way_text', 'make_overview']
 
 # %% ../nbs/08_reports.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Config:
     test_share: float = .2 # photographs without a test folder: of each class
     grid: str = 'original' # the selections: those of the original; evidence for everything that is known; planted for data with planted copies
     precision: str = 'float32' # of the trainings, or bfloat16
+    device: str = 'cpu' # where they run: cpu, cuda or mps
     def __post_init__(self) -> None:
         for f in fields(self): # lists come from notebooks and JSON
             if isinstance(getattr(self, f.name), (list, tuple)): object.__setattr__(self, f.name, tuple(dict.fromkeys(getattr(self, f.name)))) # what is asked twice is done once
@@ -67,15 +69,18 @@ class Config:
         if not self.ratios: raise UserError('There is no ratio. Give at least one, for example 50.')
         for r in self.ratios:
             if not 0 < check_range('ratio', r, 0, 1): raise UserError('ratio is 0: a model needs images to train on. Keep more.')
-        check_range('n_clusters', self.n_clusters, 1, whole=True); check_range('seeds', self.seeds, 1, whole=True)
+        for name in 'n_clusters', 'seeds', 'epochs': object.__setattr__(self, name, check_range(name, getattr(self, name), 1, whole=True))
         check_range('eps', self.eps, 0, 2); check_name('grid', self.grid, GRIDS)
         if not 0 < check_range('holdout', self.holdout, 0, .9): raise UserError('holdout is 0: some training images must be set aside to choose on. Give for example 0.1.')
-        self.recipe
+        Recipe(self.model, self.epochs, precision=self.precision); best_device(self.device) # they check
     @property
     def facts(self) -> dict[str, Any]: # what results depend on
-        return {k: v for k, v in asdict(self).items() if k not in ('size', 'test_share') or is_photos(self.dataset)}
+        "What results depend on."
+        return {k: v for k, v in asdict(self).items() if k != 'device' and (k not in ('size', 'test_share') or is_photos(self.dataset))}
     @property
-    def recipe(self) -> Recipe: return Recipe(self.model, self.epochs, precision=self.precision)
+    def recipe(self) -> Recipe:
+        "How models are trained."
+        return Recipe(self.model, self.epochs, precision=self.precision)
 
 # %% ../nbs/08_reports.ipynb #5eb14c4d
 def differing(
@@ -110,7 +115,7 @@ def held(
 ) -> dict[str, Any] | None: # its `config.json`; None if there is none
     "What a folder holds; raises `UserError` if that is not of semdedup."
     file = Path(out)/'config.json'
-    if not file.exists(): return None
+    if not file.is_file(): return None
     theirs = from_json(file.read_bytes())
     if not isinstance(theirs, dict): raise UserError(f'{file} is not of semdedup: the folder holds something else. Choose another --out.')
     return theirs
@@ -122,9 +127,12 @@ def check_claim(
 ) -> bool: # does it hold exactly this?
     "Raise `UserError` if a folder holds results of another configuration."
     theirs, plain = held(out), json.loads(json.dumps(config))
-    differs = same_config(plain, theirs) if theirs is not None else []
+    strange = sorted(p.name for p in Path(out).iterdir() if not p.name.startswith('.')) if theirs is None and Path(out).is_dir() else []
+    if strange: raise UserError(f'{out} holds other files, such as {strange[0]!r}. Choose another --out.')
+    if theirs is None: return False
+    differs = same_config(plain, theirs)
     if differs and not (grows and asks_for_more(plain, theirs)): raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). Choose another --out, for example {Path(out).parent/"runs"/Path(out).name}, or delete that folder.')
-    return theirs is not None and not differs
+    return not differs
 
 def claim_folder(
     out: str | Path, # the folder of a report
@@ -140,9 +148,10 @@ def claim_folder(
 # %% ../nbs/08_reports.ipynb #7e62edc8
 class State:
     "What has been done in a folder: `.state/NAME` holds a digest of what it was done with."
-    def __init__(self, out: Path): self.out, self.folder = out, make_folder(out/'.state')
-    def done(self, name: str, key: str) -> bool: return (self.folder/name).exists() and (self.folder/name).read_text(encoding='utf-8') == key
-    def finish(self, name: str, key: str) -> None:
+    def __init__(self, out: Path): self.out, self.folder = out, make_folder(out/'.state') # the report's folder
+    def done(self, name: str, key: str) -> bool: return (self.folder/name).exists() and (self.folder/name).read_text(encoding='utf-8') == key # by its name, with what has this digest
+    def finish(self, name: str, key: str) -> None: # the same
+        "Note that something has been done."
         with atomic_write(self.folder/name) as tmp: tmp.write_text(key, encoding='utf-8')
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -174,7 +183,7 @@ def original_names(config: Config) -> tuple[str, ...]: # rank and prune types, c
     "The original's selections."
     return tuple(f'{r}-{p}' for r in sorted(config.rank_types) for p in config.prune_types)
 
-def original_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
+def original_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]: # as in `GRIDS`
     "The original's question: rank and prune types, and deduplication, in every space."
     last, k, names = config.encoders[-1], config.n_clusters, original_names(config)
     yield Part(('full',), (1.,), last, n_clusters=k)
@@ -185,7 +194,7 @@ def original_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
 MAP_SEEDS = 3 # a seed or two have no interval worth the name
 FINALISTS = 5 # of the literature's selections: those that are trained again before the others are
 
-def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
+def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]: # as in `GRIDS`
     "Ours beside chance first; then a map of everything else, of a few seeds; then the rest of its seeds, what did well first, and a sweep over the number of clusters."
     last, k, main, few = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels'), min(config.seeds, 10)
     literature, shortest = tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25) # where selections differ most, and training is shortest
@@ -210,7 +219,7 @@ def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterat
 def finalists(
     results: pd.DataFrame, # with those of the map
     names: Sequence[str], # selections
-    n_clusters: int = 20,
+    n_clusters: int = 20, # of the selections compared
 ) -> tuple[str, ...]: # at most `FINALISTS` of them
     "The selections with the best validation accuracy in the map: trainings of later seeds do not change which these are."
     t = results[results.selection.isin(names) & (results.regime == 'epochs') & (results.n_clusters == n_clusters) & (results.seed < MAP_SEEDS)]
@@ -226,7 +235,7 @@ def best_original(
     return t.groupby(['selection', 'encoder']).val_accuracy.mean().idxmax()
 
 # %% ../nbs/08_reports.ipynb #ec848cd2
-def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]:
+def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]: # as in `GRIDS`
     "For data with planted copies: the default rule beside chance, at half and a quarter more and less; then our selections, and deduplication in every space."
     last, k, ratios, few = config.encoders[-1], config.n_clusters, (.25, .5, .75), min(config.seeds, 10)
     yield Part(('full',), (1.,), last, n_clusters=k)
@@ -236,7 +245,7 @@ def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterato
         names = (s for s in ('semdedup', 'semdedup-across', 'cover', 'cover-across') if (s, e) != ('cover', last))
         yield Part(tuple(names), ratios, e, n_clusters=k, seeds=few)
 
-GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]] = {'original': original_grid, 'evidence': evidence_grid, 'planted': planted_grid}
+GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]] = {'original': original_grid, 'evidence': evidence_grid, 'planted': planted_grid} # (what is asked, the results so far whenever they are asked for) → its parts, in the order in which they are trained
 
 # %% ../nbs/08_reports.ipynb #cded5b95
 KEY = ['dataset', 'selection', 'encoder', 'n_clusters', 'rank_type', 'prune_type', 'rule', 'ratio', 'model', 'epochs', 'regime', 'seed'] # what makes a run the same run
@@ -271,6 +280,10 @@ def read_results(
     except Exception as e: raise UserError(f'{path} cannot be read ({type(e).__name__}). Delete it to train again.') from e
     missing = [c for c in columns if c not in table]
     if missing: raise UserError(f'{path} lacks the columns {", ".join(missing)}: another version wrote it. Delete it to train again.')
+    for name, low, high in (('ratio', 0, 1), ('accuracy', 0, 100), ('seed', 0, 2**32)):
+        if name not in columns: continue
+        if not pd.api.types.is_numeric_dtype(table[name]) or not table[name].dropna().between(low, high).all(): raise UserError(f'{path}: its column {name} holds something else than numbers from {low} to {high}: another version wrote it. Delete it to train again.')
+    if columns is COLUMNS and len(set(keys(table))) < len(table): raise UserError(f'{path} holds trainings more than once. Delete it to train again.')
     return table
 
 def write_results(
@@ -310,12 +323,15 @@ class Grid:
         self.images, self.spaces, self.config, self.out, self.until = images, spaces, config, out, until
         self.pools: dict[tuple[str, int, int], Pool] = {}
         self.scores: dict[str, pd.DataFrame] = {}
+        self.diverged: set[int] = set() # seeds whose short training came to nothing
         self.kept = State(out).folder # where scores are, too
         self.results = read_results(out/'results.parquet')
+        others = set(self.results.dataset) - {config.dataset}
+        if others: raise UserError(f'{out/"results.parquet"} holds trainings on {sorted(map(str, others))[0]}, not on {config.dataset}. Choose another --out.')
         self.curves = read_results(out/'curves.parquet', [*CURVE_KEY, 'step', 'accuracy']) if len(self.results) else pd.DataFrame()
         if len(self.curves): self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
 
-    def pool(self, encoder: str, n_clusters: int, seed: int) -> Pool:
+    def pool(self, encoder: str, n_clusters: int, seed: int) -> Pool: # of the clusters and trainings of that seed
         "What the selections of one space and seed choose from; directions and neighbours do not depend on the seed, difficulty not on the space, and copies on neither."
         key = encoder, n_clusters, seed
         if key not in self.pools: self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
@@ -334,14 +350,14 @@ class Grid:
             except Exception as e: warnings.warn(f'{file} cannot be read, and is computed again: {first_line(e)}'); file.unlink()
         return self.scores.get(name)
 
-    def learn(self, pool: Pool) -> None:
+    def learn(self, pool: Pool) -> None: # what a selection was made from
         "Keep the scores that a pool has computed and that take minutes."
         new = {}
         if 'difficulty' in vars(pool): new[f'difficulty-{pool.seed}'] = pool.difficulty
         if 'distinct' in vars(pool): new['copies'] = pd.DataFrame({'certain': pool.distinct[1]})
         for name in new.keys() - self.scores.keys(): self.scores[name] = new[name]; write_results(new[name], self.kept/f'{name}.parquet')
 
-    def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]:
+    def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]: # a row of `plan`, and its space → (m,) int64, and columns of the results
         "The images of one training, and what is known of the selection."
         n, start = len(self.images.train), time.perf_counter()
         if row.selection == 'full': return np.arange(n), {}
@@ -351,13 +367,28 @@ class Grid:
         seconds, (precision, recall) = time.perf_counter() - start, copies_found(self.images.train.index, s.keep)
         return s.keep, dict(eps=s.config.get('eps'), selection_hash=s.hash, select_seconds=seconds, precision=precision, recall=recall)
 
-    def missing(self, part: Part) -> pd.DataFrame:
+    def try_to_select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]] | None: # as `select`
+        "`select`; None where the training that it needs diverges. The others go on."
+        short = row.selection in METHODS and METHODS[row.selection].uses == 'training'
+        if short and row.seed in self.diverged: return None
+        try: return self.select(row, encoder)
+        except Diverged as e:
+            warnings.warn(str(e))
+            self.diverged.add(row.seed)
+            return None
+
+    def add_results(self, new: pd.DataFrame) -> None: # some of `COLUMNS`; the others stay empty
+        "Add rows to the results, and write them."
+        self.results = pd.concat([self.results, new.reindex(columns=COLUMNS)], ignore_index=True) if len(self.results) else new.reindex(columns=COLUMNS)
+        write_results(self.results, self.out/'results.parquet')
+
+    def missing(self, part: Part) -> pd.DataFrame: # rows of `plan`
         "The trainings of a part that are not in the results."
         wanted = plan(self.config, part)
         there = set(keys(self.results))
         return wanted[[k not in there for k in keys(wanted)]].reset_index(drop=True)
 
-    def train(self, part: Part, checkpoints: int) -> None:
+    def train(self, part: Part, checkpoints: int) -> None: # as for `train_grid`
         "Select and train what a part lacks, some seeds at a time."
         todo = self.missing(part)
         if todo.empty: return
@@ -365,26 +396,30 @@ class Grid:
         for some in np.array_split(seeds, min(len(seeds), math.ceil(len(todo) / SELECT_AT_ONCE))):
             self.train_some(part, todo[todo.seed.isin(some)].reset_index(drop=True), checkpoints)
 
-    def train_some(self, part: Part, todo: pd.DataFrame, checkpoints: int) -> None:
+    def train_some(self, part: Part, todo: pd.DataFrame, checkpoints: int) -> None: # rows of `missing`
         "Select and train some of what a part lacks."
         selected, runs, facts = {}, [], []
         for row in progress(todo.itertuples(), f'selecting {", ".join(part.selections)[:40]}', len(todo), ' selections'):
             if self.late(): return
             key = row.selection, row.ratio, row.seed
-            if key not in selected: selected[key] = self.select(row, part.encoder)
-            keep, fact = selected[key]
+            if key not in selected: selected[key] = self.try_to_select(row, part.encoder)
+            chosen = selected[key]
+            if chosen is None: continue
+            keep, fact = chosen
             runs.append(Run(keep, row.seed, row.regime)); facts.append({**fact, 'n_classes': len(np.unique(self.images.train.labels[keep]))})
-        todo = pd.concat([todo, pd.DataFrame(facts)], axis=1)
+        made = np.array([selected[row.selection, row.ratio, row.seed] is not None for row in todo.itertuples()], bool)
+        if not made.all(): self.add_results(todo[~made].assign(n_train=[total_of(r, len(self.images.train)) for r in todo.ratio[~made]], steps=0))
+        todo = pd.concat([todo[made].reset_index(drop=True), pd.DataFrame(facts)], axis=1)
         def done(which: np.ndarray, result: pd.DataFrame, curve: pd.DataFrame) -> None:
             new = todo.iloc[which].reset_index(drop=True).assign(**{c: result[c].to_numpy() for c in result}).reindex(columns=COLUMNS)
             if len(curve): self.add_curves(curve.merge(new[CURVE_KEY], left_on='replica', right_index=True))
-            self.results = pd.concat([self.results, new], ignore_index=True) if len(self.results) else new
-            write_results(self.results, self.out/'results.parquet')
-        train(self.images, runs, self.config.recipe, checkpoints=checkpoints, done=done, until=self.until)
+            self.add_results(new)
+        train(self.images, runs, self.config.recipe, self.config.device, checkpoints=checkpoints, done=done, until=self.until)
 
-    def late(self) -> bool: return self.until is not None and time.time() > self.until
+    def late(self) -> bool: return self.until is not None and time.time() > self.until # is nothing to be begun any more?
 
-    def add_curves(self, new: pd.DataFrame) -> None:
+    def add_curves(self, new: pd.DataFrame) -> None: # `CURVE_KEY`, step, accuracy
+        "Add rows to the curves, and write them."
         self.curves = pd.concat([self.curves, new], ignore_index=True) if len(self.curves) else new
         write_results(self.curves, self.out/'curves.parquet')
 
@@ -413,7 +448,8 @@ def measured(
 ) -> pd.DataFrame: # seed → val_accuracy, accuracy, gain, cost
     "What each seed says of a selection; the last two are paired."
     t = own.set_index('seed')[['val_accuracy', 'accuracy']].astype(float)
-    return t.assign(gain=t.accuracy - chance, cost=full - t.accuracy)
+    t = t[t.accuracy.notna()] # diverged
+    return t.assign(**{name: (a - b).reindex(t.index) for name, a, b in (('gain', t.accuracy, chance), ('cost', full, t.accuracy))})
 
 def scoring_share(
     selection: str, # a name
@@ -422,25 +458,31 @@ def scoring_share(
     "How much of a full training the scores of a selection cost: those of difficulty are read off a short one."
     return short_epochs(epochs) / epochs if selection in METHODS and METHODS[selection].uses == 'training' else 0.
 
+def summary_row(
+    t: pd.DataFrame, # trainings of one selection at one ratio
+    chance: pd.Series, full: pd.Series, # as for `measured`
+) -> dict[str, Any]: # the columns of a summary, but for those that say which selection it is
+    "What all seeds say together."
+    name, trainings, none = t.selection.iloc[0], measured(t, chance, full), (math.nan, math.nan)
+    accuracy, ci95 = interval(trainings.accuracy)
+    gain, gain_ci95 = difference(trainings.gain) if name not in ('full', 'random') else none
+    cost, cost_ci95 = difference(trainings.cost) if name != 'full' else none
+    return dict(n_train=int(t.n_train.iloc[0]), n_classes=t.n_classes.min(), seeds=len(trainings), diverged=len(t) - len(trainings), accuracy=accuracy, ci95=ci95, val_accuracy=trainings.val_accuracy.mean(), gain=gain, gain_ci95=gain_ci95, p=math.nan if math.isnan(gain) else paired_p(trainings.gain),
+                cost=cost, cost_ci95=cost_ci95, scoring=scoring_share(name, int(t.epochs.iloc[0])), seconds=t.train_seconds.mean(), **t[['select_seconds', 'precision', 'recall']].astype(float).mean(), trainings=trainings)
+
 def summarise(
     results: pd.DataFrame, # a row a run
 ) -> pd.DataFrame: # a row a selection, encoder, ratio and regime
     "Means over seeds, with intervals, and paired differences to random subsets and to the full set; the last column, `trainings`, has what each seed says."
-    full = results[results.selection == 'full']
-    trained = set(results.regime[results.selection != 'full']) or {'epochs'}
-    regimes = [g for g in REGIMES if g in trained] # in one order, whichever was trained first: the longest trainings are
-    r = pd.concat([results[results.selection != 'full'], *[full.assign(regime=g) for g in regimes]])
+    full, others = [results[rows] for rows in (results.selection == 'full', results.selection != 'full')]
+    regimes = [g for g in REGIMES if g in set(others.regime)] or ['epochs'] # in one order, whichever was trained first: the longest trainings are
     by_seed = lambda t: t.set_index('seed').accuracy.astype(float)
-    rows = []
-    for (regime, ratio, encoder, n_clusters, selection), t in r.groupby(['regime', 'ratio', 'encoder', 'n_clusters', 'selection'], sort=False, dropna=False):
-        chance = r[(r.regime == regime) & (r.ratio == ratio) & (r.selection == 'random')]
-        accuracy, ci = interval(t.accuracy)
-        gain, gain_ci = difference(by_seed(t), by_seed(chance)) if selection not in ('full', 'random') else (math.nan, math.nan)
-        cost, cost_ci = difference(by_seed(full), by_seed(t)) if selection != 'full' else (math.nan, math.nan)
-        rows.append(dict(regime=regime, ratio=ratio, selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(n_clusters), n_train=int(t.n_train.iloc[0]), seeds=len(t), accuracy=accuracy, ci95=ci,
-                         val_accuracy=t.val_accuracy.astype(float).mean(), gain=gain, gain_ci95=gain_ci, p=paired_p(by_seed(t), by_seed(chance)) if not math.isnan(gain) else math.nan,
-                         cost=cost, cost_ci95=cost_ci, scoring=scoring_share(selection, int(t.epochs.iloc[0])), seconds=t.train_seconds.mean(), **{c: t[c].astype(float).mean() for c in ('select_seconds', 'precision', 'recall')}, trainings=measured(t, by_seed(chance), by_seed(full))))
-    table = pd.DataFrame(rows).sort_values(['regime', 'ratio', 'selection', 'encoder', 'n_clusters'], key=lambda c: c.map(regimes.index) if c.name == 'regime' else c, ignore_index=True)
+    chances = {key: by_seed(t) for key, t in others[others.selection == 'random'].groupby(['regime', 'ratio'])}
+    kinds, rows = ['regime', 'ratio', 'selection', 'encoder', 'n_clusters'], []
+    for key, t in pd.concat([others, *[full.assign(regime=g) for g in regimes]]).groupby(kinds, sort=False, dropna=False):
+        which = dict(zip(kinds, key))
+        rows.append({**which, 'encoder': which['encoder'] if isinstance(which['encoder'], str) else '', 'n_clusters': int(which['n_clusters']), **summary_row(t, chances.get(key[:2], pd.Series(dtype=float)), by_seed(full))})
+    table = pd.DataFrame(rows).sort_values(kinds, key=lambda c: c.map(regimes.index) if c.name == 'regime' else c, ignore_index=True)
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
 
@@ -486,10 +528,6 @@ def space_of(
 ) -> str: # " in vgg16"
     "In which space a selection was made; nothing for those that look at none."
     return f' in {row.encoder}' if row.encoder else ''
-
-def is_chance(selection: str) -> bool: # random-labels is not: it draws by chance from each class
-    "Is it chance, of all images or inside clusters?"
-    return selection == 'random' or (rank_and_prune(selection) or ('', ''))[0] == 'random'
 
 ENOUGH_SEEDS = 10 # a mean of fewer beside means of more wins by luck: where others have so many, it is not chosen
 
@@ -598,9 +636,32 @@ def best_at(
     chance['beside'] = best if best.val_accuracy >= chance.val_accuracy and not others.empty else None
     return chance
 
-def beats(row: pd.Series) -> str: # "it beats random by …"
+def as_long(
+    summary: pd.DataFrame, # rows of one regime
+    row: pd.Series, # one of them, whose selection needs a short training
+) -> pd.Series: # accuracy, by seed
+    "What random subsets would reach whose training takes as many steps as this one and that of its scores together: between sizes that were tried, along straight lines in the logarithm of the size."
+    sizes = {1.: summary[summary.selection == 'full'].trainings.iloc[0].accuracy} | {r.ratio: r.trainings.accuracy for r in summary[summary.selection == 'random'].itertuples()}
+    table = pd.DataFrame(sizes).dropna().sort_index(axis=1)
+    return pd.Series([np.interp(np.log(row.ratio + row.scoring), np.log(table.columns.astype(float)), a) for a in table.to_numpy()], table.index, dtype=float)
+
+def scores_included(
+    summary: pd.DataFrame, # rows of one regime
+    row: pd.Series, # one of them
+) -> str: # '' for selections without scores
+    "How a selection that needs a short training stands to random subsets that take as many steps in all."
+    if row.regime == 'steps' or not row.scoring or row.ratio + row.scoring >= 1: return ''
+    gain, half = difference(row.trainings.accuracy, as_long(summary, row))
+    if math.isnan(half): return ''
+    stands = f'it is still ahead, by {with_interval(gain, half)}' if gain > half else f'it is behind, by {with_interval(-gain, half)}: they pay only if the subset is trained on more than once' if gain < -half else f'there is no telling them apart ({with_interval(gain, half)})'
+    return f'; beside random images of as many steps in all, those of the scores included, {stands}'
+
+def beats(
+    row: pd.Series, # from `best_at`
+    summary: pd.DataFrame, # that it is of
+) -> str: # "it beats random by …"
     "How what `best_at` takes stands to chance."
-    if row.selection != 'random': return f'it beats a random subset by {with_interval(row.gain, row.gain_ci95)}'
+    if row.selection != 'random': return f'it beats a random subset by {with_interval(row.gain, row.gain_ci95)}{scores_included(summary[summary.regime == row.regime], row)}'
     best = row.beside
     if best is None: return 'no selection did better than chance on the validation images'
     name = f'{best.selection}{space_of(best)}'
@@ -626,6 +687,15 @@ def command_for(
              '--n-clusters', str(row.n_clusters), '--model', config['model'], '--epochs', str(config['epochs'])]
     return shlex.join(['semdedup', 'run', *words])
 
+def fewer_steps(
+    row: pd.Series, # of a summary
+    n: int, # images of the full set
+) -> str: # " and a training …"
+    "What a subset saves, and what its scores cost of that."
+    if row.regime == 'steps': return ', if a training takes as many optimiser steps'
+    scores = f' ({n / (row.n_train + row.scoring * n):.1f} times with those of the short training that scores the images)' if row.scoring else ''
+    return f', and a training of as many epochs takes {n / row.n_train:.1f} times fewer steps{scores}'
+
 def recommend(
     summary: pd.DataFrame, # from `summarise`
     within: float = .5, # points of accuracy that may be lost
@@ -636,13 +706,30 @@ def recommend(
     r = best.ratio
     what = (f'Remove {100 * (1 - r):g} %: that costs {with_interval(best.cost, best.cost_ci95)}' if affordable else
             f'Remove nothing, if {within:g} points matter: of what was tried, removing {100 * (1 - r):g} % costs least, {with_interval(best.cost, best.cost_ci95)}')
-    saved = ', if a training takes as many optimiser steps' if best.regime == 'steps' else f', and a training of as many epochs takes {n / best.n_train:.1f} times fewer steps'
-    if best.regime != 'steps' and best.scoring: saved += f' ({n / (best.n_train + best.scoring * n):.1f} times with those of the short training that scores the images)'
-    out = [f'{what}{saved}. Select with {best.selection}{space_of(best)}{or_rivals(best)}: {beats(best)}.']
+    out = [f'{what}{fewer_steps(best, n)}. Select with {best.selection}{space_of(best)}{or_rivals(best)}: {beats(best, summary)}.']
     if r != fewest:
         least = best_at(summary, fewest)
-        out.append(f'If only {100 * fewest:g} % can stay, that costs {with_interval(least.cost, least.cost_ci95)}. Select with {least.selection}{space_of(least)}{or_rivals(least)}: {beats(least)}.')
+        out.append(f'If only {100 * fewest:g} % can stay, that costs {with_interval(least.cost, least.cost_ci95)}{fewer_steps(least, n)}. Select with {least.selection}{space_of(least)}{or_rivals(least)}: {beats(least, summary)}.')
     return out
+
+def original_rules(
+    summary: pd.DataFrame, # from `summarise`
+) -> pd.DataFrame: # its rows of one regime, equal epochs if there are any, with two seeds or more
+    "The original's own rules: ranks by similarity with all prune types, and deduplication."
+    t = summary[(summary.regime == summary.regime.iloc[0]) & summary.p_holm.notna()]
+    return t[[not is_chance(s) and bool(rank_and_prune(s) or rule_of(s)) for s in t.selection]]
+
+def of_the_rules(
+    summary: pd.DataFrame, # from `summarise`
+) -> str: # a sentence; '' where none was compared with chance
+    "How the original's own rules stand to chance: all of them, not the best."
+    t = original_rules(summary)
+    if t.empty: return ''
+    sure = t.p_holm < .05
+    worst, best = t.loc[t.gain.idxmin()], t.loc[t.gain.idxmax()]
+    named = lambda r: f'{r.selection}{space_of(r)} with {100 * r.ratio:g} % kept'
+    return (f"The original's own rules (common, diverse, stratified and systematic by similarity, and deduplication) were compared with random subsets {len(t)} times: {int((sure & (t.gain > 0)).sum())} are better, "
+            f'{int((sure & (t.gain < 0)).sum())} are worse, the rest is undecided. The largest loss is that of {named(worst)}, {with_interval(-worst.gain, worst.gain_ci95)}; the largest gain that of {named(best)}, {with_interval(best.gain, best.gain_ci95)}.')
 
 # %% ../nbs/08_reports.ipynb #8371da74
 def experiments_folder() -> Path:
@@ -721,13 +808,6 @@ def escape(
     "Text as HTML shows it."
     return html.escape(str(text), quote=True)
 
-def data_uri(
-    content: bytes, # of the file
-    kind: str, # svg or png
-) -> str:
-    "A file's content as an address for `<img src=…>`."
-    return f'data:image/{"svg+xml" if kind == "svg" else kind};base64,{base64.b64encode(content).decode()}'
-
 def thumbnail(
     image: np.ndarray, # (c, h, w) uint8
 ) -> str: # data URI of a PNG
@@ -785,15 +865,11 @@ def write_page(
 ) -> Path: # the page
     "Turn an executed notebook into one HTML file: its outputs and texts, without its code."
     import nbformat
-    from jinja2 import Environment, PackageLoader, select_autoescape
     from nbconvert import HTMLExporter
     nb = nbformat.read(notebook, 4)
     nb.cells = [c for c in nb.cells if not {'parameters', 'injected-parameters', 'hide'} & set(c.metadata.get('tags', []))]
     body, _ = HTMLExporter(template_name='basic', exclude_input=True, exclude_output_prompt=True, exclude_anchor_links=True).from_notebook_node(nb)
-    env = Environment(loader=PackageLoader('semdedup', 'templates'), autoescape=select_autoescape(['html', 'j2']))
-    page = env.get_template('page.html.j2').render(title=title, body=unbroken(body))
-    with atomic_write(path) as tmp: tmp.write_text(page, encoding='utf-8')
-    return Path(path)
+    return fill_page(path, 'page.html.j2', title=title, body=unbroken(body))
 
 # %% ../nbs/08_reports.ipynb #0e9477cd
 STAGES = {'E1': 'E1_cosine_similarity', 'E2': 'E2_pruning_performance', 'report': 'report'} # notebooks by stage
@@ -815,7 +891,9 @@ def command_of(
         flags.append(f'--{({"encoders": "encoder", "ratios": "ratio", "rank_types": "rank_type", "prune_types": "prune_type", "regimes": "regime"}).get(f.name, f.name)} {shlex.quote(str(v))}')
     return ' '.join(['semdedup', verb, *flags, '--out', shlex.quote(str(out))])
 
-def verb_of(stages: Sequence[str]) -> str: return 'report' if 'E1' in stages else 'sweep' # the command that goes through these
+def verb_of(stages: Sequence[str]) -> str: # of `STAGES`
+    "The command that goes through these stages."
+    return 'report' if 'E1' in stages else 'sweep'
 
 def facts_of(
     config: Config, # what is asked

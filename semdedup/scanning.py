@@ -4,7 +4,7 @@
 
 # %% ../nbs/01b_scanning.ipynb #49cb871f
 from __future__ import annotations
-import gc, multiprocessing, os, sys, tempfile, threading, time, warnings, weakref
+import contextlib, gc, multiprocessing, os, sys, tempfile, threading, time, warnings, weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -187,8 +187,9 @@ def serve(
     gc.freeze() # what the parent left is not looked through for garbage, which would copy it
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(1) # a forked process must not wait for the threads of its parent
     def watch() -> None:
-        gone = multiprocessing.parent_process().sentinel
-        while not wait([gone], 2) and os.getppid() == parent: pass
+        began = multiprocessing.parent_process()
+        if began is None: return # it runs in no process of its own
+        while not wait([began.sentinel], 2) and os.getppid() == parent: pass
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -213,7 +214,8 @@ class Worker:
             warnings.simplefilter('ignore', DeprecationWarning) # Python 3.12 warns of forks beside threads; the worker imports nothing and takes no locks
             self.process.start()
         other.close()
-    def send(self, number: int, rows: np.ndarray) -> None:
+    def send(self, number: int, rows: np.ndarray) -> None: # of the block; (b,) positions
+        "Give it a block to look at."
         self.tasks.append((number, rows))
         try: self.pipe.send(rows)
         except OSError: pass # it has died, which shows when its answer is wanted
@@ -224,6 +226,7 @@ class Worker:
         self.tasks.popleft()
         return said
     def stop(self) -> None:
+        "End it, whatever it does."
         self.pipe.close()
         self.process.kill(); self.process.join()
 
@@ -236,7 +239,7 @@ class Decoders:
         n_workers: int | None = None, # processes; `cpu_count()` if not given, 0 for none
         sharp: bool = False, # measure sharpness, too
     ):
-        self.photos, self.side, self.sharp, self.workers = photos, side, sharp, []
+        self.photos, self.side, self.sharp, self.workers = photos, side, sharp, list[Worker]()
         self.n_workers = cpu_count() if n_workers is None else check_range('n_workers', n_workers, 0, 1024, whole=True)
         if multiprocessing.current_process().daemon: self.n_workers = 0 # it may have no children
         chosen = multiprocessing.get_start_method(allow_none=True)
@@ -251,7 +254,7 @@ class Decoders:
         parts: Iterable[np.ndarray], # positions, block by block
     ) -> Iterator[Block]: # in that order
         "Look at all images, a few blocks ahead of the caller."
-        todo, done, sent, given = enumerate(parts), {}, 0, 0
+        todo, done, sent, given = enumerate(parts), dict[int, Block](), 0, 0
         while self.n_workers:
             while sent - given < 3 * self.n_workers and (task := next(todo, None)): self.idlest().send(*task); sent += 1
             if given == sent: return
@@ -264,7 +267,7 @@ class Decoders:
     def idlest(self) -> Worker:
         "The worker with the least to do; a new one as long as there may be more."
         free = min(self.workers, key=lambda w: len(w.tasks), default=None)
-        if len(self.workers) < self.n_workers and (free is None or free.tasks): self.workers.append(free := self.worker())
+        if free is None or (free.tasks and len(self.workers) < self.n_workers): self.workers.append(free := self.worker())
         return free
 
 # %% ../nbs/01b_scanning.ipynb #3d8d1cd9
@@ -275,13 +278,13 @@ def receive(
     "Wait for answers. A worker that died leaves the image that it died of, and work that others take over."
     for pipe in wait([w.pipe for w in self.workers]):
         w = next(w for w in self.workers if w.pipe is pipe)
-        number, rows = w.tasks[0] if w.tasks else (None, None)
+        number, rows = w.tasks[0] if w.tasks else (-1, np.empty(0, np.int64)) # -1: it has nothing to do
         try:
             if (block := w.answer()) is not None: done[number] = block
         except (EOFError, OSError):
             if not w.ready: return self.give_up(done)
             self.workers.remove(w); w.stop()
-            if number is not None: w.tasks.popleft(); done[number] = self.alone(rows)
+            if number >= 0: w.tasks.popleft(); done[number] = self.alone(rows)
             for task in w.tasks: self.idlest().send(*task)
 
 def alone(
@@ -292,8 +295,9 @@ def alone(
     for _ in range(3):
         w = self.worker()
         try:
-            w.send(0, rows); w.answer()
-            return w.answer()
+            w.send(0, rows)
+            while (block := w.answer()) is None: pass # it has only begun
+            return block
         except (EOFError, OSError):
             if len(rows) > 1: return join([self.alone(rows[i:i+1]) for i in range(len(rows))])
         finally: w.stop()
@@ -349,12 +353,13 @@ class Store:
         "All pieces that are whole; others are removed."
         import pyarrow as pa
         for old in self.folder.glob('.*.tmp'): # of a process that was killed while it wrote
-            if time.time() - old.stat().st_mtime > 3600: old.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError): # another process has finished it meanwhile
+                if time.time() - old.stat().st_mtime > 3600: old.unlink()
         tables = []
         for file in sorted(self.folder.glob('*.arrow'), key=lambda f: (f.stat().st_mtime_ns, f.name)):
             if file_digest(file) == file.stem: tables.append(pa.ipc.open_file(pa.memory_map(str(file))).read_all()); continue
             warnings.warn(f'{file} is damaged and is removed: what it held is looked at again.')
-            file.unlink()
+            file.unlink(missing_ok=True) # by another process, too
         return pa.concat_tables(tables) if tables else None
 
 def file_digest(
@@ -423,7 +428,7 @@ def gather(
             x[inside] = part
         first += len(chunk)
     data = digest(list(photos.ids), list(table.bytes_digest))
-    return Scanned(table, x, Thumbnails(kept['thumbnail'], at), {**config, 'data': data})
+    return Scanned(table, np.empty((0, 0), np.float32) if x is None else x, Thumbnails(kept['thumbnail'], at), {**config, 'data': data})
 
 # %% ../nbs/01b_scanning.ipynb #370a1ca6
 def typical_side(
@@ -483,7 +488,7 @@ def look_and_encode(
     "Look at images, embed them, and keep it all."
     on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
     size = min(256, max(BLOCK, getattr(encoder, 'batch_size', BLOCK if on_cpu else 256)))
-    ready, last = [], time.monotonic() # not yet written: a mark, a look and a row of each image, in one append, between whose parts no Ctrl-C comes
+    ready, last = list[tuple[bytes, Look, bytes]](), time.monotonic() # not yet written: a mark, a look and a row of each image, in one append, between whose parts no Ctrl-C comes
     def batches(decoded: Iterator[Block]) -> Iterator[Block]:
         several = []
         for block in decoded:
@@ -563,7 +568,7 @@ def scan(
         look_and_encode(photos, missing, marks, enc, side, store, n_workers, sharp)
         kept = store.read()
     scanned = gather(photos, last_seen(marks, kept), kept, config)
-    if scanned.x is None:
+    if len(scanned.x) == 0:
         reasons = ', '.join(sorted(set(scanned.table.problem))[:3])
         raise UserError(f'None of the {len(photos)} images of {photos.source} can be read: {reasons}.')
     if own: weakref.finalize(scanned, own.cleanup)
@@ -574,16 +579,18 @@ def same_pixels(
     photos: Photos, # the images
     table: pd.DataFrame, # of `Scanned`
     pairs: np.ndarray, # (p, 2) positions
+    others: tuple[Photos, pd.DataFrame] | None = None, # those that the second of each pair is one of; the same images if not given
 ) -> np.ndarray: # (p,) bool
     "Do two images hold the same upright pixels, to the last bit?"
     from functools import cache
-    digests, width, height = [table[c].to_numpy() for c in ('pixels_digest', 'width', 'height')]
+    sides = [(photos, table), *([others] if others else [])]
+    facts = [[t[c].to_numpy() for c in ('pixels_digest', 'width', 'height')] for _, t in sides]
     @cache
-    def full(i: int) -> str:
-        if not digests[i].startswith('~'): return digests[i]
-        try: return pixels_digest(upright(photos.read(i)))
-        except Unreadable: return f'{i}'
+    def full(side: int, i: int) -> str:
+        if not (name := facts[side][0][i]).startswith('~'): return name
+        try: return pixels_digest(upright(sides[side][0].read(i)))
+        except Unreadable: return f'{side} {i}'
     def same(i: int, j: int) -> bool:
-        if not digests[i] or not digests[j] or (width[i], height[i]) != (width[j], height[j]): return False
-        return full(i) == full(j)
+        (a, *size), (b, *other_size) = [[column[k] for column in facts[side]] for side, k in ((0, i), (-1, j))]
+        return bool(a and b) and size == other_size and full(0, i) == full(len(sides) - 1, j)
     return np.array([same(int(i), int(j)) for i, j in pairs], bool)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from .clustering import Clusters, kmeans
 from .copies import find_candidates, verify
-from .core import UserError, Workers, blocks, check_name, check_range, check_seed, digest, random_rows
+from .core import LATER, UserError, Workers, blocks, check_name, check_range, check_seed, digest, random_rows
 from .datasets import Images
 from .embeddings import embed
 from .pairwise import nearest_rows
@@ -26,10 +26,10 @@ from .training import Batches, Recipe, scale_of, threads, train_stack
 __all__ = ['NEIGHBOURS', 'PLENTIFUL', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
            'hard_prototypes', 'moderate', 'moderate_labels', 'middle_ranks', 'by_group', 'k_center',
            'facility_location', 'stochastic_greedy', 'medoids', 'medoids_of', 'd4', 'd2', 'nearest_neighbours',
-           'coverage_centric', 'distinct_images', 'originals', 'distinct', 'short_epochs', 'difficulty', 'el2n',
-           'forgetting', 'ccs', 'apartness', 'ranked', 'ranked_inside', 'plentiful', 'leaning', 'drawn',
+           'coverage_centric', 'distinct_images', 'originals', 'distinct', 'short_epochs', 'Diverged', 'difficulty',
+           'el2n', 'forgetting', 'ccs', 'apartness', 'ranked', 'ranked_inside', 'plentiful', 'leaning', 'drawn',
            'leaning_sample', 'spaced_sample', 'leaning_location', 'cover_clusters', 'ours', 'ours_labels', 'Method',
-           'inside_classes', 'rank_and_prune', 'selection_names', 'rule_of', 'choose']
+           'inside_classes', 'rank_and_prune', 'is_chance', 'selection_names', 'rule_of', 'choose']
 
 # %% ../nbs/06a_selections.ipynb #fa0cd7e9
 @dataclass(eq=False)
@@ -41,30 +41,39 @@ class Pool:
     n_clusters: int = 20 # of the clusters that prototypes and tables refer to
     seed: int = 0 # of clusters and trainings
     recipe: Recipe = field(default_factory=Recipe) # of the trainings whose cost is to be saved
-    groups: Clusters | None = None # clusters that are there already
+    groups: Clusters = LATER # clusters that are there already; made if not given
     def __post_init__(self) -> None:
         if self.groups is None: self.groups = kmeans(self.x, self.n_clusters, seed=self.seed)
     def __len__(self) -> int: return len(self.x)
     @cached_property
-    def short(self) -> np.ndarray: return principal(self.x, 64) # (n, ≤ 64) float32 unit rows
+    def short(self) -> np.ndarray:
+        "The rows along the 64 directions of largest variance: (n, ≤ 64) float32 unit rows."
+        return principal(self.x, 64)
     @cached_property
-    def neighbours(self) -> tuple[np.ndarray, np.ndarray]: return nearest_neighbours(self.short, NEIGHBOURS) # rows and similarities
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
+        "Rows of the nearest others in `short`, and their similarities."
+        return nearest_neighbours(self.short, NEIGHBOURS)
     @cached_property
-    def apart(self) -> np.ndarray: return apartness(self.neighbours[1]) # (n,) float32, how far from others each image is
+    def apart(self) -> np.ndarray:
+        "How far from its nearest others each image is: (n,) float32."
+        return apartness(self.neighbours[1])
     @cached_property
     def distinct(self) -> tuple[np.ndarray, np.ndarray]: # from `distinct_images`
+        "One image of each group of verified copies, and how certain each copy is, as `distinct_images` has them."
         images = self.need('images')
         return distinct_images(images.train.images, embed(images, 'copies'))
     @cached_property
-    def difficulty(self) -> pd.DataFrame: return difficulty(self.need('images'), self.recipe, self.seed)
+    def difficulty(self) -> pd.DataFrame:
+        "EL2N and forgetting, as the function `difficulty` has them."
+        return difficulty(self.need('images'), self.recipe, self.seed)
     def groups_for(self, m: int) -> Clusters: # as many as `m` at most
         "The clusters, for a rule that leaves an image in each of them."
         return kmeans(self.x, m, seed=self.seed) if 0 < m < self.groups.n_clusters else self.groups
-    def need(self, what: str) -> Any:
-        "`labels` or `images`; raises `UserError` where there are none."
+    def need(self, what: str) -> Any: # labels or images
+        "What some selections use, by its name; raises `UserError` where there is none."
         if getattr(self, what) is None: raise UserError(f'This selection needs {what}: give {what}= to Pool, or use one that does without, such as ours.')
         return getattr(self, what)
-    def share(self, other: Pool) -> Pool:
+    def share(self, other: Pool) -> Pool: # this one
         "Take over from a pool of the same rows what has been computed there and depends on no seed."
         vars(self).update({name: vars(other)[name] for name in ('short', 'neighbours') if name in vars(other)})
         return self
@@ -90,52 +99,57 @@ def top(
     return np.sort(np.argsort(-scores, kind='stable')[:m])
 
 # %% ../nbs/06a_selections.ipynb #38199b3f
-def random_subset(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def random_subset(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "Uniform, without replacement."
     return random_rows(len(pool), m, rng)
 
-def prototypes(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def prototypes(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "The most similar to their centroid (Sorscher et al. 2022, easy)."
     return top(pool.groups.similarity, m)
 
-def hard_prototypes(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def hard_prototypes(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "The least similar to their centroid (Sorscher et al. 2022, hard)."
     return top(-pool.groups.similarity, m)
 
-def moderate(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def moderate(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "The middle ones of each cluster by similarity to its centroid (after Xia et al. 2023, with clusters for classes)."
     return middle_ranks(pool.groups.similarity, pool.groups.labels, m)
 
-def moderate_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def moderate_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "The middle ones of each class by similarity to its mean (after Xia et al. 2023, with cosine similarity and a quota a class)."
     y = pool.need('labels')
     means = np.stack([pool.x[y == c].mean(0) if (y == c).any() else pool.x[0] for c in range(y.max() + 1)])
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    return middle_ranks(np.einsum('ij,ij->i', pool.x, means[y]), y, m)
+    return middle_ranks(np.einsum('ij,ij->i', pool.x, means[y]), y, m, all_stay=True)
 
 # %% ../nbs/06a_selections.ipynb #191096a1
 def middle_ranks(
     similarity: np.ndarray, # (n,) to the centre of the own group
     group: np.ndarray, # (n,) int64
     m: int, # how many
+    all_stay: bool = False, # as for `by_group`
 ) -> np.ndarray: # (m,) int64
     "From each group its share, those around the median: as many more typical ones go as less typical ones."
     def middle(rows: np.ndarray, q: int) -> np.ndarray:
         first = (len(rows) - q) // 2
         return np.sort(rows[np.argsort(similarity[rows], kind='stable')[first:first + q]])
-    return by_group(group, m, middle)
+    return by_group(group, m, middle, all_stay)
 
 def by_group(
     group: np.ndarray, # (n,) int64, for example labels
     m: int, # how many in all
     choose: Callable[[np.ndarray, int], np.ndarray], # (rows of a group, how many) → those that stay
+    all_stay: bool = False, # does each group keep one row at least, as far as `m` goes?
 ) -> np.ndarray: # (m,) int64, ascending
     "Give each group its share of `m`, in proportion to its size."
     sizes = np.bincount(group)
-    return np.sort(np.concatenate([choose(np.flatnonzero(group == g), q) for g, q in enumerate(apportion(m, sizes)) if q]))
+    quota = apportion(m, sizes)
+    for g in np.flatnonzero((quota == 0) & (sizes > 0)) if all_stay else ():
+        if quota.max() > 1: quota[quota.argmax()] -= 1; quota[g] = 1
+    return np.sort(np.concatenate([choose(np.flatnonzero(group == g), q) for g, q in enumerate(quota) if q]))
 
 # %% ../nbs/06a_selections.ipynb #61b795a8
-def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "Always the image that is farthest from those kept (Sener & Savarese 2018, greedy)."
     x, kept = pool.short, np.empty(m, np.int64)
     kept[0], nearest = rng.integers(len(x)), np.full(len(x), -2, np.float32)
@@ -146,7 +160,7 @@ def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
     return np.sort(kept)
 
 # %% ../nbs/06a_selections.ipynb #9477e170
-def facility_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def facility_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "Inside each cluster, greedily, the image that adds most to the sum of similarities to the nearest kept one, among candidates drawn at random (stochastic greedy, Mirzasoleiman et al., arXiv 1409.7938)."
     return by_group(pool.groups.labels, m, lambda rows, q: rows[stochastic_greedy(pool.short[rows], q, rng)])
 
@@ -171,7 +185,7 @@ def stochastic_greedy(
     return np.sort(kept)
 
 # %% ../nbs/06a_selections.ipynb #417de690
-def medoids(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def medoids(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "k-means with `m` clusters, and of each the image nearest to its centroid."
     return medoids_of(pool.short, m, int(rng.integers(2**31)))
 
@@ -187,7 +201,7 @@ def medoids_of(
     return np.sort(np.lexsort((-groups.similarity, rank))[:m])
 
 # %% ../nbs/06a_selections.ipynb #c6bb4ed4
-def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "SemDeDup down to three quarters, k-means again, then the least similar to their centroid (Tirumala et al. 2023)."
     left = max(m, total_of(.75, len(pool)))
     first = deduplicate(pool.x, rule='semdedup', groups=pool.groups_for(left), target=left).keep
@@ -196,7 +210,11 @@ def d4(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
 # %% ../nbs/06a_selections.ipynb #71b6b3bd
 NEIGHBOURS = 30 # of each image, at most
 
-def d2(pool: Pool, m: int, rng: np.random.Generator, k: int = 10, gamma: float = 1.) -> np.ndarray:
+def d2(
+    pool: Pool, m: int, rng: np.random.Generator, # as for `Method.choose`
+    k: int = 10, # neighbours of each image
+    gamma: float = 1., # how fast their messages fade with the squared distance
+) -> np.ndarray: # (m,) int64, ascending
     "Message passing on the graph of `k` nearest neighbours (`NEIGHBOURS` at most), then greedy picking that discounts the neighbours of what is picked (Maharana et al. 2023)."
     neighbours, similarity = (a[:, :k] for a in pool.neighbours)
     weight = np.exp(-gamma * (2 - 2 * similarity)) # of a squared distance between unit rows
@@ -264,14 +282,14 @@ def distinct_images(
     return stays, certain
 
 # %% ../nbs/06a_selections.ipynb #67b2695a
-def originals(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def originals(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "One image of each `index`, and then others, by chance. A yardstick: only where copies were planted is it known what is a copy."
     index, order = pool.need('images').train.index, rng.permutation(len(pool))
     first = np.zeros(len(order), bool)
     first[np.unique(index[order], return_index=True)[1]] = True
     return np.r_[order[first], order[~first]][:m]
 
-def distinct(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def distinct(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "Without labels, from the pictures: one of each group of verified copies, and of those the ones that stand for many."
     stays, certain = pool.distinct
     if len(stays) > m: return stays[facility_location(pool.part(stays), m, rng)]
@@ -286,6 +304,9 @@ def short_epochs(
     "Epochs of the training that finds difficulty."
     return max(2, round(share * epochs))
 
+class Diverged(UserError):
+    "A training that a selection needs came to nothing."
+
 def difficulty(
     images: Images, # whose training split is to be judged
     recipe: Recipe = Recipe(), # of a full training
@@ -294,7 +315,7 @@ def difficulty(
 ) -> pd.DataFrame: # a row an image: el2n, forgetting, wrong (at the end)
     "EL2N and forgetting, read off while one model trains for a tenth of the epochs."
     split, n = images.train, len(images.train)
-    short = Recipe(recipe.model, short_epochs(recipe.epochs, share), recipe.batch_size, recipe.lr)
+    short = replace(recipe, epochs=short_epochs(recipe.epochs, share), precision='float32') # an error vector is a small difference: sixteen bits would round it
     length, events, seen = torch.zeros(n), torch.zeros(n), torch.zeros(n, dtype=torch.int64)
     right, learned = torch.zeros(2, n, dtype=torch.bool)
     y = torch.from_numpy(split.labels)
@@ -306,20 +327,20 @@ def difficulty(
         right[i] = now; learned[i] |= now; seen[i] += 1
     data = Batches(split, *scale_of(split), 'cpu')
     with threads(1): train_stack(data, {}, [np.arange(n)], [seed], len(images.classes), short, on_step=on_step) # more threads wait for each other where others compute too
-    if not length.isfinite().all(): raise UserError(f'The short training that judges how hard images are diverged, with a learning rate of {recipe.lr:g}. Take a smaller one, or a selection that uses no training, such as ours.')
+    if not length.isfinite().all(): raise Diverged(f'The short training of seed {seed}, which judges how hard images are, diverged. Take another seed, or a selection that uses no training, such as ours.')
     events[~learned] = short.epochs # never right: more often forgotten than any other (Toneva et al. 2019)
     return pd.DataFrame({'el2n': (length / (short.epochs - 1)).numpy(), 'forgetting': events.numpy(), 'wrong': (~right).numpy()})
 
 # %% ../nbs/06a_selections.ipynb #1ac44610
-def el2n(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def el2n(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "The hardest by EL2N (Paul et al. 2021)."
     return top(pool.difficulty.el2n.to_numpy(), m)
 
-def forgetting(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def forgetting(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "The most often forgotten (Toneva et al. 2019); EL2N among those forgotten equally often."
     return top(pool.difficulty.forgetting.to_numpy() + .1 * pool.difficulty.el2n.to_numpy(), m)
 
-def ccs(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def ccs(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "Strata of EL2N without the hardest tenth (Zheng et al. 2023)."
     return coverage_centric(pool.difficulty.el2n.to_numpy(), m, rng, cut=.1)
 
@@ -388,7 +409,7 @@ def spaced_sample(
 ) -> np.ndarray: # (m,) int64, ascending
     "The same draw, in which each image keeps its nearest neighbours out, as many as it stands for and `NEIGHBOURS` at most (sequential inhibition, Diggle 2003); if too few are left, the first that were kept out come back."
     order, near = drawn(leaning(pool.apart, lean), rng), pool.neighbours[0][:, :max(1, round(len(pool) / m) - 1)].tolist()
-    free, stay, out = [True] * len(order), [], []
+    free, stay, out = [True] * len(order), list[int](), list[int]()
     for i in order.tolist():
         if len(stay) == m: break
         (stay if free[i] else out).append(i)
@@ -421,11 +442,11 @@ def cover_clusters(
     with Workers() as w: return np.sort(np.concatenate(list(w.map(inside, range(len(shares))))))
 
 # %% ../nbs/06a_selections.ipynb #a9a27c10
-def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "Without labels: where images are plentiful a sample with space in which the rare have the greater chance, elsewhere facility location that favours the common."
     return spaced_sample(pool, m, rng, 1) if plentiful(pool.apart) else leaning_location(pool, m, rng, -1)
 
-def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
+def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
     "With labels: strata of EL2N without the hardest part, which grows with what a short training gets wrong and shrinks with what stays."
     d = pool.difficulty
     return coverage_centric(d.el2n.to_numpy(), m, rng, cut=.6 * float(d.wrong.mean()) * (1 - m / len(pool)) ** 2)
@@ -434,7 +455,7 @@ def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
 @dataclass(frozen=True)
 class Method:
     "A selection by name."
-    choose: Callable[[Pool, int, np.random.Generator], np.ndarray] # (pool, how many, chance) → the rows that stay
+    choose: Callable[[Pool, int, np.random.Generator], np.ndarray] # (what is chosen from, how many, what is left to chance) → (m,) int64, the rows that stay
     kept: str # why an image stays
     removed: str # why one goes
     uses: str = 'embeddings' # nothing, embeddings, classes (labels alone), labels (and embeddings), training, or copies: which images are copies
@@ -446,9 +467,9 @@ class Method:
 def inside_classes(
     choose: Callable[[Pool, int, np.random.Generator], np.ndarray], # a selection
 ) -> Callable[[Pool, int, np.random.Generator], np.ndarray]: # the same, class by class
-    "A selection that is made in each class by itself, with a share in proportion to the size of the class."
+    "A selection that is made in each class by itself, with a share in proportion to the size of the class, and one image of each class at least."
     def balanced(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray:
-        return by_group(pool.need('labels'), m, lambda rows, q: rows[choose(pool.part(rows), q, rng)])
+        return by_group(pool.need('labels'), m, lambda rows, q: rows[choose(pool.part(rows), q, rng)], all_stay=True)
     return balanced
 
 METHODS: dict[str, Method] = {
@@ -480,6 +501,12 @@ def rank_and_prune(
     r, _, p = name.partition('-')
     return (r, p) if r in RANK_TYPES and p in PRUNE_TYPES else None
 
+def is_chance(
+    selection: str, # a name
+) -> bool:
+    "Is it chance, of all images or inside clusters? `random-labels` is not: it draws by chance from each class."
+    return selection == 'random' or (rank_and_prune(selection) or ('', ''))[0] == 'random'
+
 def selection_names() -> list[str]: # all that `choose` knows
     "The names of selections."
     return [*METHODS, *(f'{r}-{p}' for r in RANK_TYPES for p in PRUNE_TYPES), *RULES, *(r + ACROSS for r in RULES)]
@@ -500,7 +527,8 @@ def choose(
     seed: int = 0, # of what is left to chance
 ) -> Selection:
     "Make a selection by name."
-    check_name('selection', name, selection_names()); check_range('ratio', ratio, 0, 1); check_seed(seed)
+    check_name('selection', name, selection_names())
+    ratio, seed = check_range('ratio', ratio, 0, 1), check_seed(seed)
     m = total_of(ratio, len(pool))
     if original := rank_and_prune(name): return prune(pool.groups, rank(pool.groups, original[0], seed), ratio, original[1], seed)
     if found := rule_of(name):
@@ -510,4 +538,4 @@ def choose(
     kept[np.arange(len(pool)) if m == len(pool) else method.choose(pool, m, np.random.default_rng(seed))] = True
     place = places(pool.groups, np.argsort(~kept, kind='stable'))[1]
     return make_selection(pool.groups, place, kept, dict(zip((True, False), method.reasons(pool))), kept,
-                          dict(name=name, ratio=float(ratio), seed=int(seed), pool_seed=pool.seed, data=digest(pool.x, pool.labels)))
+                          dict(name=name, ratio=float(ratio), seed=seed, pool_seed=pool.seed, data=digest(pool.x, pool.labels)))

@@ -22,15 +22,15 @@ from .pruning import Selection
 # %% auto #0
 __all__ = ['MODELS', 'REGIMES', 'TIED', 'Model', 'layer', 'MLP', 'conv_features', 'CNN', 'Batches', 'scale_of', 'Recipe',
            'threads', 'accuracy', 'errors', 'mlp_gradients', 'gradients', 'train_stack', 'Run', 'check_training',
-           'Stopped', 'stacks', 'same_runs', 'shared_out', 'on_device', 'train', 'interval', 'difference', 'paired_p',
-           'holm', 'Scores', 'kept_rows', 'with_chance', 'beside_chance', 'evaluate']
+           'Stopped', 'stacks', 'same_runs', 'shared_out', 'on_device', 'Trainer', 'train', 'interval', 'difference',
+           'paired_p', 'holm', 'Scores', 'kept_rows', 'with_chance', 'beside_chance', 'evaluate']
 
 # %% ../nbs/06_training.ipynb #fddd4610
 class Model(Protocol):
     "What the trainer needs of a model."
     at_once: int # replicas that a CPU trains together
-    def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]: ...
-    def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor: ...
+    def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]: ... # (c, h, w) of an image, and one generator a replica (R) → parameters, (R, …) each
+    def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor: ... # parameters, and images (R, b, c, h, w) → logits (R, b, classes)
 
 # %% ../nbs/06_training.ipynb #c6c92562
 def layer(
@@ -102,7 +102,7 @@ class Batches:
         self.x, self.y = torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
         if 4 * self.x.numel() <= most: self.x = self.standardise(self.x)
     def __len__(self) -> int: return len(self.y)
-    def standardise(self, x: torch.Tensor) -> torch.Tensor: return (x.float() - self.shift) * self.scale
+    def standardise(self, x: torch.Tensor) -> torch.Tensor: return (x.float() - self.shift) * self.scale # images (…, c, h, w), uint8 → float32
     def __getitem__(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: # rows (R, b) → (R, b, c, h, w) float32, (R, b) int64
         x = self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return x if x.is_floating_point() else self.standardise(x), self.y[rows]
@@ -127,14 +127,16 @@ class Recipe:
     "How models are trained."
     model: str = 'mlp' # mlp or cnn
     epochs: int = 30 # passes over the training images
-    batch_size: int = 128
+    batch_size: int = 128 # images a step
     lr: float = 1e-3 # Adam's learning rate
     precision: str = 'float32' # or bfloat16: products and convolutions in sixteen bits
     def __post_init__(self) -> None:
         check_name('model', self.model, MODELS); check_name('precision', self.precision, PRECISIONS)
-        check_range('epochs', self.epochs, 1, whole=True); check_range('batch_size', self.batch_size, 1, whole=True)
+        for name in 'epochs', 'batch_size': object.__setattr__(self, name, check_range(name, getattr(self, name), 1, whole=True)) # 8.0 is 8
         check_range('lr', self.lr, 1e-9, 10)
-    def steps(self, n: int) -> int: return self.epochs * -(-n // self.batch_size) # of a training on n images
+    def steps(self, n: int) -> int: # of as many images as a training has
+        "How many steps of the optimiser a training on `n` images takes."
+        return self.epochs * -(-n // self.batch_size)
 
 # %% ../nbs/06_training.ipynb #5e39ee62
 @contextmanager
@@ -206,8 +208,8 @@ def train_stack(
     evaluations: dict[str, Batches], # what to measure accuracy on: test, then val; the last one also on the way; {} for nothing
     subsets: Sequence[np.ndarray], # (R) × (n,) int64, the images of each replica: all of one length
     seeds: Sequence[int], # (R), for weights and order
-    n_classes: int,
-    recipe: Recipe,
+    n_classes: int, # of the data set, whatever the subsets hold
+    recipe: Recipe, # model, epochs, batches, learning rate, precision
     steps: int | None = None, # optimiser steps; those of the recipe's epochs if not given
     checkpoints: int = 0, # how many times to measure accuracy on the way
     on_step: Callable[[torch.Tensor, torch.Tensor], None] = lambda rows, errors: None, # called after each step with the images (R, b) and their errors (R, b, classes)
@@ -259,7 +261,7 @@ def stacks(
     at_once: int, # replicas in a stack at most
 ) -> list[np.ndarray]: # positions of the runs of each stack: equal epochs first, as a run that is stopped should have them; the longest trainings of each regime first
     "Runs of equal size and equal steps, in stacks of nearly equal height."
-    alike = {}
+    alike: dict[tuple[bool, int, int], list[int]] = {}
     for i, r in enumerate(runs): alike.setdefault((r.regime == 'epochs', steps[i], len(r.subset)), []).append(i)
     return [p for key in sorted(alike, reverse=True) for p in np.array_split(alike[key], -(-len(alike[key]) // at_once))]
 
@@ -268,7 +270,7 @@ def same_runs(
     runs: Sequence[Run], # what is to be trained
 ) -> list[list[int]]: # positions of the runs, those of one training together
     "Which runs are one and the same training: of the same images, seed and regime."
-    alike = {}
+    alike: dict[tuple[int, str, str], list[int]] = {}
     for i, r in enumerate(runs): alike.setdefault((r.seed, r.regime, digest(r.subset)), []).append(i)
     return list(alike.values())
 
@@ -294,6 +296,34 @@ def on_device(
     splits = {'accuracy': images.test} | ({'val_accuracy': images.val} if images.val else {})
     return Batches(images.train.take(needed), mean, std, device), {name: Batches(split, mean, std, device) for name, split in splits.items()}
 
+# %% ../nbs/06_training.ipynb #trainer
+class Trainer:
+    "Trains a stack when it is called; several may be under way on threads of their own."
+    def __init__(self,
+        images: Images, # the whole data set
+        runs: Sequence[Run], # what is to be trained
+        steps: dict[int, int], # of each run, by position
+        recipe: Recipe, device: str, checkpoints: int, until: float | None, # as for `train`
+    ):
+        self.runs, self.steps, self.recipe, self.checkpoints, self.until, self.n_classes = runs, steps, recipe, checkpoints, until, len(images.classes)
+        self.needed = np.unique(np.concatenate([r.subset for r in runs]))
+        self.data, self.evaluations = on_device(images, self.needed, device)
+        self.stopped = threading.Event() # set where what is under way is not wanted any more
+        self.bar: Any = None # of progress, in steps
+    def __call__(self,
+        part: list[int], # positions of the runs of a stack: of one size, steps and regime
+    ) -> tuple[pd.DataFrame, pd.DataFrame] | None: # a row a run, and the curve; None if the time is up
+        "Train a stack."
+        if self.until is not None and time.time() > self.until: return None
+        runs, steps, start = [self.runs[i] for i in part], self.steps[part[0]], time.perf_counter()
+        def on_step(rows: torch.Tensor, errors: torch.Tensor) -> None:
+            if self.stopped.is_set(): raise Stopped
+            self.bar.update(len(part))
+        scores, curve = train_stack(self.data, self.evaluations, [np.searchsorted(self.needed, r.subset) for r in runs], [r.seed for r in runs], self.n_classes, self.recipe,
+                                    steps, self.checkpoints if runs[0].regime == 'steps' else 0, on_step)
+        seconds = (time.perf_counter() - start) / len(part)
+        return pd.DataFrame({'n_train': len(runs[0].subset), 'steps': steps, **{k: np.asarray(v, float) for k, v in scores.items()}, 'train_seconds': seconds}, index=part), curve
+
 # %% ../nbs/06_training.ipynb #9998913b
 def train(
     images: Images, # the whole data set
@@ -312,34 +342,18 @@ def train(
     if not len(runs): return pd.DataFrame()
     device = best_device(device)
     check_precision(recipe.precision, device)
-    at_once = at_once or (MODELS[recipe.model].at_once if device == 'cpu' else 256)
-    needed = np.unique(np.concatenate([r.subset for r in runs]))
-    data, evaluations = on_device(images, needed, device)
     alike = {same[0]: same for same in same_runs(runs)}
-    once = list(alike)
-    steps = {i: recipe.steps(len(images.train) if runs[i].regime == 'steps' else len(runs[i].subset)) for i in once}
-    parts = [[once[p] for p in part] for part in stacks([runs[i] for i in once], list(steps.values()), at_once)]
-    results, stop = [], threading.Event()
-    with progress(desc='training', total=sum(steps.values()), unit=' steps', unit_scale=True) as bar:
-        def work(part: list[int]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-            def on_step(rows: torch.Tensor, errors: torch.Tensor) -> None:
-                if stop.is_set(): raise Stopped
-                bar.update(len(part))
-            if until is not None and time.time() > until: return None
-            start = time.perf_counter()
-            scores, curve = train_stack(data, evaluations, [np.searchsorted(needed, runs[i].subset) for i in part], [runs[i].seed for i in part], len(images.classes), recipe,
-                                        steps[part[0]], checkpoints if runs[part[0]].regime == 'steps' else 0, on_step)
-            seconds = (time.perf_counter() - start) / len(part)
-            facts = {'n_train': len(runs[part[0]].subset), 'steps': steps[part[0]], **{k: np.asarray(v, float) for k, v in scores.items()}, 'train_seconds': seconds}
-            return pd.DataFrame(facts, index=part), curve
-        with Workers() if device == 'cpu' else nullcontext() as workers:
-            try:
-                for part, outcome in zip(parts, workers.map(work, parts) if workers else map(work, parts)):
-                    if outcome is None: continue
-                    everyone, result, curve = shared_out([alike[i] for i in part], *outcome)
-                    results.append(result)
-                    if done: done(everyone, result, curve)
-            finally: stop.set()
+    steps = {i: recipe.steps(len(images.train) if runs[i].regime == 'steps' else len(runs[i].subset)) for i in alike}
+    once, work, results = list(alike), Trainer(images, runs, steps, recipe, device, checkpoints, until), []
+    parts = [[once[p] for p in part] for part in stacks([runs[i] for i in once], list(steps.values()), at_once or (MODELS[recipe.model].at_once if device == 'cpu' else 256))]
+    with progress(desc='training', total=sum(steps.values()), unit=' steps', unit_scale=True) as work.bar, Workers() if device == 'cpu' else nullcontext() as workers:
+        try:
+            for part, outcome in zip(parts, workers.map(work, parts) if workers else map(work, parts)):
+                if outcome is None: continue
+                everyone, result, curve = shared_out([alike[i] for i in part], *outcome)
+                results.append(result)
+                if done: done(everyone, result, curve)
+        finally: work.stopped.set()
     if not results: return pd.DataFrame()
     table = pd.concat(results).sort_index()
     if table.accuracy.isna().any(): warnings.warn(f'{int(table.accuracy.isna().sum())} of {len(table)} trainings diverged (their accuracy is NaN): a smaller learning rate may help.')
@@ -411,6 +425,7 @@ def kept_rows(
     if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in 'iu'):
         raise UserError(f'Selection {i} has shape {rows.shape} and type {rows.dtype}; expected a Selection, the rows that are kept as whole numbers, or a mask of {n}.')
     if len(rows) and not 0 <= rows.min() <= rows.max() < n: raise UserError(f'Selection {i} names row {rows.max() if rows.max() >= n else rows.min()}; {images.name} has {n} training images, from 0 on. Give rows of these.')
+    if len(np.unique(rows)) < len(rows): raise UserError(f'Selection {i} names {len(rows) - len(np.unique(rows))} of its rows more than once: random subsets of its size have each image once. Give each row once.')
     return rows.astype(np.int64)
 
 # %% ../nbs/06_training.ipynb #5d5c25fb
@@ -456,7 +471,8 @@ def evaluate(
 ) -> Scores:
     "Train on each selection, on random subsets of its size, and on everything, and compare the accuracies on the test split."
     recipe = Recipe(model, epochs)
-    check_range('seeds', seeds, 1, whole=True); check_name('regime', regime, REGIMES)
+    seeds = check_range('seeds', seeds, 1, whole=True); check_name('regime', regime, REGIMES)
+    if selections is None: raise UserError('There is no selection. Give one or several, or the rows that are kept.')
     single = isinstance(selections, Selection) or getattr(selections, 'ndim', 0) == 1
     several: Any = [selections] if single else selections
     facts, runs = with_chance(images, several, seeds, regime)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import numpy as np
-from .core import UserError, Workers, atomic_write, blocks, check_column, digest, natural, progress, readable, some_rows
+from .core import LATER, UserError, Workers, atomic_write, blocks, check_column, digest, natural, progress, readable, some_rows
 if TYPE_CHECKING: import pyarrow as pa
 
 # %% auto #0
-__all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'look', 'valid', 'check', 'require_valid', 'subset', 'join', 'unit', 'as_similarity',
-           'wide', 'exact', 'stamp', 'unchanged', 'open_npy', 'as_matrix', 'vector_columns', 'batches', 'batch_matrix',
+__all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'look', 'check', 'require_valid', 'subset', 'join', 'unit', 'as_similarity', 'wide',
+           'exact', 'stamp', 'unchanged', 'open_npy', 'as_matrix', 'vector_columns', 'batches', 'batch_matrix',
            'vector_batches', 'to_npy', 'shard_files', 'shards_of', 'open_table', 'agree', 'Scratch', 'open_vectors']
 
 # %% ../nbs/01a_vectors.ipynb #2c88013d
@@ -30,8 +30,10 @@ class Vectors:
         self.parts, self.ids, self.rows, self.stamps = parts, ids, rows, stamps or {}
         self.ends = np.cumsum([len(p) for p in parts])
         self.shape, self.dtype = (int(self.ends[-1]) if rows is None else len(rows), parts[0].shape[1]), parts[0].dtype
-        self.lengths: np.ndarray | None = None # (n,) float64 Euclidean lengths of the rows, NaN where a value is not finite: see `check`
-        self.data = '' # a digest of the content: see `check`
+        self.lengths: np.ndarray = LATER # (n,) float64 Euclidean lengths of the rows, NaN where a value is not finite; this and the next ones are known after `check`
+        self.data = '' # a digest of the content
+        self.is_unit, self.off_unit = False, 0. # are all rows of length one, and by how much does a length differ from it then?
+        self.extreme = False # is there a length whose square float32 does not hold?
         self.scratch: Any = None # keeps temporary files for as long as these rows are wanted
     shareable = True # sent to each machine of a cluster once
     def __getstate__(self) -> dict[str, Any]: # maps travel as paths: what lies in files stays there
@@ -40,6 +42,14 @@ class Vectors:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self.parts = [np.memmap(p[0], p[1], 'r', p[2], p[3]) if isinstance(p, tuple) else p for p in self.parts]
+    def checked(self, lengths: np.ndarray, data: str, off_unit: float | None, extreme: bool) -> Vectors: # the same
+        "Note what is known of all rows; `off_unit` is None if they are not all of length one."
+        self.lengths, self.data, self.is_unit, self.off_unit, self.extreme = lengths, data, off_unit is not None, off_unit or 0., extreme
+        return self
+    @property
+    def valid(self) -> np.ndarray: # (n,) bool
+        "Which rows have a direction: finite, and not zero."
+        return self.lengths > 0 # NaN is not
     def __len__(self) -> int: return self.shape[0]
     def __repr__(self) -> str: return f'Vectors({len(self):,} × {self.shape[1]}, {self.dtype}, {len(self.parts)} part{"s" * (len(self.parts) > 1)})'
 
@@ -69,15 +79,6 @@ def look(
         lengths[odd] = largest * np.sqrt(np.einsum('ij,ij->i', scaled, scaled))
     return np.where(np.isfinite(lengths), lengths, np.nan), hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest()
 
-# %% ../nbs/01a_vectors.ipynb #86e5f502
-def valid(
-    self: Vectors,
-) -> np.ndarray: # (n,) bool
-    "Which rows have a direction: finite, and not zero."
-    return self.lengths > 0 # NaN is not
-
-Vectors.valid = property(valid)
-
 # %% ../nbs/01a_vectors.ipynb #6ca9f93f
 def check(
     self: Vectors,
@@ -87,13 +88,10 @@ def check(
     spans = blocks(len(self), self.block)
     with Workers() as w: # the blocks do not follow the borders of parts: the digest is that of the whole matrix
         seen = list(progress(w.map(lambda s: look(self.take(s)), spans), 'checking', len(spans), ' blocks'))
-    self.lengths = np.concatenate([l for l, _ in seen])
-    self.data = digest(self.dtype.str, self.shape, [d.hex() for _, d in seen])
-    off, there = np.abs(self.lengths[self.valid] - 1), self.lengths[self.valid]
-    self.extreme = bool(len(there) and (there.min() < 1e-30 or there.max() > 1e30))
-    self.is_unit = bool(len(off) == len(self) and off.max() <= 1e-5)
-    self.off_unit = float(off.max()) if self.is_unit else 0.
-    return self
+    lengths = np.concatenate([l for l, _ in seen])
+    there = lengths[lengths > 0]
+    off, extreme = np.abs(there - 1), bool(len(there) and (there.min() < 1e-30 or there.max() > 1e30))
+    return self.checked(lengths, digest(self.dtype.str, self.shape, [d.hex() for _, d in seen]), float(off.max()) if len(off) == len(self) and off.max() <= 1e-5 else None, extreme)
 
 Vectors.check = check
 
@@ -119,8 +117,7 @@ def subset(
     "Some of the rows, without copying."
     s = Vectors(self.parts, None if self.ids is None else self.ids[rows], rows if self.rows is None else self.rows[rows], self.stamps)
     s.scratch = self.scratch
-    if self.lengths is not None: s.lengths, s.data, s.is_unit, s.off_unit, s.extreme = self.lengths[rows], digest(self.data, rows), self.is_unit, self.off_unit, self.extreme
-    return s
+    return s if self.lengths is None else s.checked(self.lengths[rows], digest(self.data, rows), self.off_unit if self.is_unit else None, self.extreme)
 
 Vectors.subset = subset
 
@@ -135,10 +132,7 @@ def join(
     rows = [np.arange(len(v)) if v.rows is None else v.rows for v in (a, b)]
     v = Vectors(a.parts + b.parts, None, np.r_[rows[0], rows[1] + a.ends[-1]], {**a.stamps, **b.stamps})
     v.scratch = a.scratch, b.scratch
-    v.lengths, v.data, v.off_unit, v.is_unit = np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit), a.is_unit and b.is_unit
-    v.extreme = a.extreme or b.extreme
-    if not v.is_unit: v.off_unit = 0.
-    return v
+    return v.checked(np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit) if a.is_unit and b.is_unit else None, a.extreme or b.extreme)
 
 # %% ../nbs/01a_vectors.ipynb #48594519
 def unit(
@@ -224,6 +218,7 @@ def as_matrix(
         x = (x.float() if str(x.dtype) == 'torch.bfloat16' else x).numpy()
     try: x = x if isinstance(x, np.ndarray) else np.asarray(x)
     except ValueError as e: raise UserError(f'{what} are not a matrix of numbers: {e}') from e
+    if isinstance(x, np.ma.MaskedArray): x = x.astype(np.float64 if x.dtype.kind in 'iu' else x.dtype).filled(np.nan) # what is masked is missing
     if x.ndim != 2 or x.dtype.kind not in 'fiu' or x.shape[1] == 0: raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
     return x
 
@@ -242,7 +237,7 @@ def vector_columns(
     lists = [column] if column else [f.name for f in schema if is_list(f) and (t.is_floating(f.type.value_type) or t.is_integer(f.type.value_type))]
     if len(lists) == 1: return lists
     if lists: raise UserError(f'{path} has several columns of vectors ({", ".join(lists)}). Say which one with column=.')
-    numbers = [f.name for f in schema if is_number(f)]
+    numbers = [f.name for f in schema if is_number(f) and f.name != 'id']
     if not numbers: raise UserError(f'{path} has no column of vectors, and no columns of floating-point numbers. There are: {", ".join(schema.names)}.')
     return numbers
 
@@ -346,9 +341,9 @@ def shards_of(
     x: Any, # a matrix, a path to a file or folder, or a list of matrices or paths
 ) -> list[Any]: # paths, or matrices
     "The shards that are meant, in their order."
-    if isinstance(x, (str, Path)): return shard_files(Path(x))
+    if isinstance(x, (str, Path)): return shard_files(Path(x).expanduser())
     several = isinstance(x, (list, tuple)) and len(x) > 0
-    if several and isinstance(x[0], (str, Path)): return [f for p in x for f in shard_files(Path(p))]
+    if several and isinstance(x[0], (str, Path)): return [f for p in x for f in shard_files(Path(p).expanduser())]
     if several and getattr(x[0], 'ndim', 0) == 2: return list(x)
     return [x]
 
@@ -397,18 +392,20 @@ def open_vectors(
 ) -> Vectors:
     "Open embeddings for reading in pieces. Nothing is read yet but headers; see `Vectors.check`."
     if isinstance(x, Vectors): return x
-    shards, own = shards_of(x), None
-    if scratch is None and any(isinstance(s, Path) and s.suffix != '.npy' for s in shards): own = Scratch(); scratch = own.folder
-    parts, names, ids, stamps = [], [], [], {}
+    shards = shards_of(x)
+    own = Scratch() if scratch is None and any(isinstance(s, Path) and s.suffix != '.npy' for s in shards) else None
+    folder = own.folder if own else scratch or '' # wanted by tables only
+    parts, names, ids, stamps = list[np.ndarray](), list[str](), [], {}
     for i, s in enumerate(shards):
         some, name = None, str(s) if isinstance(s, Path) else 'embeddings' if len(shards) == 1 else f'embeddings of shard {i}'
         if isinstance(s, Path):
             stamps[name] = stamp(s)
-            s, some = (open_npy(s), None) if s.suffix == '.npy' else open_table(s, scratch, column)
+            s, some = (open_npy(s), None) if s.suffix == '.npy' else open_table(s, folder, column)
         part = as_matrix(s, name)
         if parts: agree(parts[0], names[0], part, name)
-        parts.append(part); names.append(name); ids.append(some)
+        parts.append(part); names.append(name)
+        if some is not None: ids.append(some)
     if sum(map(len, parts)) == 0: raise UserError(f'{names[0]} are empty (shape {parts[0].shape}): there is nothing to work on.')
-    v = Vectors(parts, None if any(some is None for some in ids) else np.concatenate(ids), stamps=stamps)
+    v = Vectors(parts, np.concatenate(ids) if len(ids) == len(parts) else None, stamps=stamps)
     v.scratch = own
     return v

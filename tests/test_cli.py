@@ -82,7 +82,17 @@ COMMANDS = RUN, SWEEP, REPORT = ['run --dataset digits --epochs 1 --n_clusters 8
     *[(SWEEP, f'--ratio 50,{r}', 'ratio is') for r in ('0', '101', 'abc')],
     (SWEEP, '--ratio ,', 'ratio is empty'),
     (SWEEP, '--n_clusters 1400', ['n_clusters is 1400', 'training images']),
-    *[(SWEEP, f'--holdout {share}', f'holdout is {share}') for share in ('0', '1')],
+    *[(SWEEP, f'--holdout {share}', [f"--holdout is '{share}'", '10% or 0.1']) for share in ('0', '1', '10', '100%', 'x')],
+    (SWEEP, '--holdout 95%', 'holdout is 0.95'),
+    (RUN, '--selection ours --rank-type random', '--selection and --rank-type are both given'),
+    (RUN, '--eps .1 --prune-type common', '--eps and --prune-type are both given'),
+    (RUN, '--eps .1 --selection ours', '--eps and --selection are both given'),
+    (RUN, '--rule semdedup', ['--rule semdedup is for near-duplicates', '--eps']),
+    (RUN, '--test-share 20', ["--test-share is '20'", '10% or 0.1']),
+    (SWEEP, '--encoder ,', '--encoder is empty'),
+    *[(SWEEP, f'--minutes {m}', f'minutes is {m}') for m in ('-1', 'nan')],
+    *[(start, '--device tpu', "device 'tpu'") for start in (RUN, SWEEP, REPORT)],
+    (REPORT, 'photos', 'PATH photos and --dataset digits are both given'),
     (SWEEP, '--model lstm', ["model 'lstm'", 'mlp, cnn']),
     (REPORT, '--eps 3', 'eps is 3'),
 ], ids=short)
@@ -298,3 +308,10 @@ def test_a_question_that_is_not_answered_stops(capsys, monkeypatch):
     monkeypatch.setattr('semdedup.cli.app', ask)
     with pytest.raises(SystemExit) as e: main()
     assert (e.value.code, capsys.readouterr().err) == (130, 'semdedup: stopped.\n')
+
+@pytest.mark.parametrize('start', COMMANDS, ids=short)
+def test_a_folder_of_other_files_is_left_alone(folder, start):
+    (folder/'mine').mkdir(); (folder/'mine'/'result.json').write_text('mine')
+    code, _, err = command(folder, *start.split(), '--out', 'mine')
+    assert code == 2 and "mine holds other files, such as 'result.json'. Choose another --out." in err
+    assert [p.name for p in (folder/'mine').iterdir()] == ['result.json'] and (folder/'mine'/'result.json').read_text() == 'mine'

@@ -120,7 +120,7 @@ def test_targets(folder, target, kept):
     assert manifest(folder/'out')['kept'].sum() == kept
 
 def test_flags_take_both_dashes(folder):
-    run(folder, 'dedup', 'photos', '--eps', '.5', '--n_clusters', '3', '--label_column', 'x', '--out', 'a')
+    run(folder, 'dedup', 'photos', '--eps', '.5', '--n_clusters', '3', '--no_verify', '--out', 'a')
     assert manifest(folder/'a')['cluster'].max() == 2
 
 def test_leaks(folder):
@@ -160,7 +160,7 @@ def test_a_sweep_on_labelled_photographs(folder):
     ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'), ('leaks digits:train digits:tset', 'tset'), ('leaks photos/a photos/b --eps -1', 'eps is -1'),
     ('prune photos --ratio 0', 'ratio is 0'), ('prune photos --ratio 101', 'ratio is 101'), ('prune photos --rank-type cosim', "Did you mean 'cossim'?"), ('prune photos --ratio 5 --floor 50% --encoder pixels --n-clusters 2', 'are kept'),
     ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'), ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', 'it must be a percentage, for example 50'),
-    ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"), ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'), ('report --dataset digits --encoder pixels,copies --weights x.pth', 'takes no weights'), ('report photos --test-share 0', 'test_share is 0'),
+    ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"), ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'), ('report --dataset digits --encoder pixels,copies --weights x.pth', 'takes no weights'), ('report photos --test-share 0', "--test-share is '0'; give a share as 10% or 0.1"), ('dedup photos --label-column x', 'photos is a folder of images, which has no columns'),
 ])
 def test_mistakes_are_answered_in_one_sentence(folder, args, says):
     before = contents(folder)

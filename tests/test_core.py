@@ -1,7 +1,7 @@
 """Values that are checked, names by content, and work that is sent elsewhere: in bundles, in order, with what is large sent once."""
 import copy
 import numpy as np, pytest, torch
-from semdedup.core import DaskWorkers, UserError, alone, check_range, digest, workers_on
+from semdedup.core import ONE_THREAD, DaskWorkers, UserError, alone, atomic_write, check_range, digest, from_json, parse_bytes, workers_on, write_json, write_text
 
 class Large:
     "Something that is worth sending once."
@@ -51,3 +51,29 @@ def test_an_array_of_objects_is_named_by_its_content():
     names = np.array([f'{n}.png' for n in range(3)] + [None], object)
     again = np.array([f'{n}.png' for n in range(3)] + [None], object)
     assert digest(names) == digest(again) == digest(copy.deepcopy(names)) != digest(names[::-1])
+
+def test_whoever_is_inside_twice_stays_at_one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ONE_THREAD:
+            with ONE_THREAD: assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally: torch.set_num_threads(before)
+
+def test_a_failed_read_is_not_called_a_failed_write(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path/'a'): (tmp_path/'nowhere'/'x').read_bytes()
+    (tmp_path/'file').write_text('a file')
+    with pytest.raises(UserError, match='Cannot write'): write_text(tmp_path/'file'/'below'/'a', 'x')
+    assert not (tmp_path/'a').exists()
+
+def test_no_memory_is_refused_in_any_unit():
+    for size in 0, '0', '0GB', '0.0 kB':
+        with pytest.raises(UserError, match='memory is'): parse_bytes(size)
+
+def test_files_are_written_whole(tmp_path):
+    write_json(tmp_path/'a.json', {'a': 'ä'}, indent=1)
+    assert from_json((tmp_path/'a.json').read_bytes()) == {'a': 'ä'} and [p.name for p in tmp_path.iterdir()] == ['a.json']
+    with pytest.raises(TypeError): write_json(tmp_path/'a.json', {'a': object()})
+    assert from_json((tmp_path/'a.json').read_bytes()) == {'a': 'ä'}

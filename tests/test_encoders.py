@@ -275,3 +275,7 @@ def test_networks_that_scale_their_input_again(tmp_path, name):
     with torch.no_grad(): assert torch.allclose(encoder.module(x), module(x), atol=1e-3, rtol=1e-3)
 
 def test_a_device_of_torch(): assert best_device(torch.device('cpu')) == 'cpu'
+
+def test_an_encoder_whose_rows_differ_in_length_is_refused():
+    many = np.concatenate([IMAGES] * 20)
+    with pytest.raises(UserError, match='numbers an image, and .* for others'): embed(many, lambda b: np.ones((len(b), len(b))), cache=False)

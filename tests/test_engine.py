@@ -682,3 +682,64 @@ def test_a_mixture_of_one_row():
     found = gmm([[3., 4]], 1)
     assert found.labels.tolist() == [0] and found.probability.tolist() == [[1]] and np.allclose(found.centroids, [[.6, .8]])
     with pytest.raises(UserError, match='n_sample'): gmm(np.eye(5), 1, n_sample=1)
+
+# Equal rows, other types, altered files
+
+@pytest.mark.parametrize('n, d', [(515, 211), (513, 64), (1025, 211), (37, 512)])
+@pytest.mark.parametrize('keep, stays', [('hard', 1), ('easy', 0)])
+@pytest.mark.parametrize('progressive', [False, True])
+def test_of_equal_items_the_last_or_the_first_stays_wherever_a_block_ends(n, d, keep, stays, progressive):
+    x = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
+    twice = np.concatenate([x, x])
+    groups = kmeans(twice, 5, progressive=progressive)
+    assert (groups.similarity[:n] == groups.similarity[n:]).all()
+    kept = deduplicate(twice, eps=0, keep=keep, groups=groups).table.kept.to_numpy().reshape(2, n)
+    assert kept[stays].all() and not kept[1 - stays].any()
+
+@pytest.mark.parametrize('offset, scale', [(0, 1), (1e4, 1), (1e6, 1), (0, 1e-30), (0, 1e20)])
+def test_euclidean_clusters_wherever_the_origin_is(offset, scale):
+    rng = np.random.default_rng(0)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
+    at = rng.integers(0, 4, 400)
+    groups = kmeans((corners[at] + rng.normal(size=(400, 2)) * .05) * scale + offset, 4, spherical=False)
+    assert groups.n_clusters == 4 and all(len(set(at[m])) == 1 for m in groups.members)
+    assert np.isfinite(groups.similarity).all()
+
+@pytest.mark.parametrize('scores, kept', [(2**30 + np.arange(20), range(15, 20)), (np.arange(20) * 1e-50, range(15, 20)), (np.arange(20) * -1e40, range(5)), (torch.arange(20., requires_grad=True), range(15, 20))])
+def test_scores_of_your_own_keep_their_digits(scores, kept):
+    assert prune(in_one(np.random.default_rng(0).normal(size=(20, 4))), scores, .25, 'common').keep.tolist() == list(kept)
+
+@pytest.mark.parametrize('most', [np.float32(3e38), np.float64(1.7e308)])
+def test_bins_of_scores_that_are_as_far_apart_as_numbers_can_be(most):
+    assert len(prune(in_one(np.random.default_rng(0).normal(size=(20, 4))), np.linspace(-1, 1, 20, dtype=most.dtype) * most, .5, 'stratified').keep) == 10
+
+def test_labels_that_are_none_of_the_clusters():
+    groups = in_one(np.random.default_rng(0).normal(size=(5, 4)))
+    for labels, says in ([0, 0, 0, 0, -1], 'labels go from -1 to 0'), ([0, 0, 0, 0, 1], 'labels go from 0 to 1'):
+        with pytest.raises(UserError, match=says): prune(Clusters(np.array(labels), groups.centroids, groups.similarity), np.arange(5), .5)
+    with pytest.raises(UserError, match='expected the numbers of classes'): prune(groups, np.arange(5), .5, labels=np.array([10**10, 0, 0, 0, 0]), floor=1)
+
+def test_pairs_that_were_compared_are_counted_for_the_eps_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 16)).astype(np.float32)
+    x[1500:] = x[:1500] + .05 * rng.normal(size=(1500, 16))
+    near, far = (deduplicate(x, eps=e, exact=True) for e in (.02, .3))
+    assert near.stats['pairs_compared'] < far.stats['pairs_compared'] < near.stats['pairs_possible']
+    assert near.rethreshold(.3).stats['pairs_compared'] == far.stats['pairs_compared']
+    assert deduplicate(x, eps=.02, exact=True, memory='10KB').stats['pairs_compared'] == near.stats['pairs_compared']
+
+def test_a_number_is_the_same_number_in_any_type(tmp_path):
+    x = np.random.default_rng(0).normal(size=(24, 9))
+    plain, typed = ((g := kmeans(x, 3, max_iter=m, tol=t)) and prune(g, rank(g), .5, labels=np.arange(24) % 2, floor=f) for m, t, f in ((50, .5, 2), (np.int64(50), np.float32(.5), np.int64(2))))
+    assert plain.hash == typed.hash
+    assert Selection.from_parquet(typed.to_parquet(tmp_path/'s.parquet')).config == plain.config
+
+@pytest.mark.parametrize('column, values, says', [
+    ('kept', [None] * 6, 'lacks values in the columns kept'), ('duplicate_of', [-1, 0, 0, 0, 0, 6], 'duplicate_of names rows'), ('duplicate_of', [-2] * 6, 'duplicate_of names rows'),
+    ('cluster', [.5] * 6, 'another type'), ('id', [None] * 6, 'lacks values in the columns id'), ('id', ['a'] * 6, 'id holds a name more than once')])
+def test_a_selection_with_an_altered_column_is_refused(tmp_path, column, values, says):
+    file = deduplicate(ROWS, eps=.01).to_parquet(tmp_path/'s.parquet')
+    table = pq.read_table(file)
+    at = table.column_names.index(column)
+    pq.write_table(table.set_column(at, column, pa.array(values, type=None if values[0] is not None else table.schema.field(column).type)), file)
+    with pytest.raises(UserError, match=says): Selection.from_parquet(file)

@@ -360,3 +360,50 @@ def test_killed_at_any_moment_the_rerun_gives_the_same(tmp_path, tiles):
         os.killpg(p.pid, signal.SIGKILL); p.wait()
     assert start(tmp_path/'out', tmp_path/'killed').wait(300) == 0
     assert (tmp_path/'out'/'manifest.parquet').read_bytes() == (tmp_path/'whole'/'manifest.parquet').read_bytes() and files(tmp_path/'out') == files(tmp_path/'whole')
+
+# Small differences in large pictures, and what is decided twice
+
+def test_large_pictures_that_agree_at_a_reduced_size_are_not_the_same_pixels(tmp_path):
+    "Blocks of 8 × 8 of one grey, and the same under a chequered pattern, which an eighth of the size does not see: to `leaks` as to `dedup`."
+    base = np.kron(np.random.default_rng(0).integers(60, 190, (128, 128)), np.ones((8, 8)))
+    pattern = 20 * (np.indices(base.shape).sum(0) % 2 * 2 - 1)
+    for folder, pictures in ('train', {'a': base}), ('test', {'same': base, 'chequered': base + pattern}):
+        (tmp_path/folder).mkdir()
+        for name, a in pictures.items(): Image.fromarray(a.astype(np.uint8)).save(tmp_path/folder/f'{name}.jpg', quality=95)
+    found = leaks(tmp_path/'train', tmp_path/'test', eps=.1, cache=False)
+    assert dict(zip(found.table.id, found.table.exact)) == {'same.jpg': 'bytes', 'chequered.jpg': ''}
+
+def test_leaks_at_the_same_threshold_are_the_same(album, tmp_path):
+    found = leaks(album, album, eps=.1)
+    for eps in sorted({float(1 - s) for s in found.similarity if 0 < s < 1})[:20]:
+        fresh = leaks(album, album, eps=eps)
+        pd.testing.assert_frame_equal(found.rethreshold(eps).table, fresh.table)
+        pd.testing.assert_frame_equal(fresh.rethreshold(eps).table, fresh.table)
+
+@pytest.mark.parametrize('rule', ['cover', 'semdedup'])
+def test_a_target_beyond_copies_is_reached_by_both_rules(rule):
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 3, 24, 24), dtype=np.uint8)
+    assert len(dedup(pictures, target=12, rule=rule, cache=False).keep) == 12
+
+@pytest.mark.parametrize('kind', ['DIB', 'BMP', 'PPM', 'TIFF', 'GIF'])
+def test_a_folder_made_of_a_table_can_be_made_again(tmp_path, kind):
+    import io, pyarrow as pa, pyarrow.parquet as pq
+    def encoded(seed):
+        file = io.BytesIO(); Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 40, 3), np.uint8)).save(file, kind)
+        return file.getvalue()
+    pq.write_table(pa.table({'image': [encoded(0), encoded(1)]}), tmp_path/'x.parquet')
+    found = dedup(tmp_path/'x.parquet', eps=.1, cache=False)
+    first = files(found.write_folder(tmp_path/'out'))
+    assert files(found.write_folder(tmp_path/'out')) == first and len(first) == 2
+
+def test_leaks_between_a_table_and_a_folder(tmp_path, tiles):
+    "The columns are those of the table."
+    import io, pyarrow as pa, pyarrow.parquet as pq
+    def encoded(im):
+        file = io.BytesIO(); im.save(file, 'PNG')
+        return file.getvalue()
+    pq.write_table(pa.table({'a': [encoded(im) for im in tiles[:4]], 'b': [encoded(im) for im in tiles[4:8]], 'kind': ['x', 'y', 'x', 'y']}), tmp_path/'train.parquet')
+    (tmp_path/'test').mkdir(); tiles[1].save(tmp_path/'test'/'1.png'); tiles[9].save(tmp_path/'test'/'9.png')
+    found = leaks(tmp_path/'train.parquet', tmp_path/'test', eps=.1, column='a', label_column='kind', cache=False)
+    assert found.table.id[found.table.leak].tolist() == ['1.png'] and len(found.train) == 4
+    with pytest.raises(UserError, match="column is 'a', but .* is a folder of images"): leaks(tmp_path/'test', tmp_path/'test', eps=.1, column='a', cache=False)

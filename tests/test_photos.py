@@ -1,7 +1,8 @@
 """Images of every kind, from every kind of source: right, or reported with a reason."""
 import io, os, pickle, struct, sys, tarfile, zlib
-import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
+import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
 from PIL import Image, ImageCms, ImageDraw
+import semdedup
 from semdedup import UserError, load_images, open_photos, photos as photos_module
 from semdedup.photos import MAX_BYTES, PhotoDataset, Unreadable, decode, plain_header, positions_in, printable, upright
 
@@ -536,3 +537,45 @@ def test_members_of_a_tar_that_are_hidden_or_too_large(tmp_path, monkeypatch):
     monkeypatch.setattr('semdedup.photos.MAX_BYTES', 10)
     with pytest.raises(Unreadable, match=f'its {len(LOSSLESS["png"])} bytes are more than the limit of 10'): photos.read(0)
     assert photos.path(0) is None
+
+# Labels and paths as people have them
+
+TEN = np.random.default_rng(0).integers(0, 256, (24, 16, 16), dtype=np.uint8)
+LABELS = np.arange(24) % 12
+
+@pytest.mark.parametrize('given', [torch.tensor(LABELS), LABELS[:, None], [torch.tensor(int(v)) for v in LABELS], pd.Series(LABELS, index=range(100, 124)), LABELS.astype(float), [[int(v)] for v in LABELS], tuple(LABELS.astype(np.uint8))],
+                         ids=['tensor', 'column', 'tensors', 'series', 'floats', 'lists of one', 'bytes'])
+def test_labels_are_the_numbers_that_are_given(given):
+    p = open_photos(TEN, labels=given)
+    assert p.labels.tolist() == LABELS.tolist() and p.classes == [str(c) for c in range(12)]
+
+@pytest.mark.parametrize('missing', [None, float('nan'), np.nan, pd.NA, pd.NaT])
+def test_a_label_that_is_missing_is_none(missing):
+    p = open_photos(TEN[:3], labels=[1., missing, 0.])
+    assert p.labels.tolist() == [1, -1, 0] and p.classes == ['0', '1']
+    assert open_photos(TEN[:3], labels=pd.Series(['b', missing, 'a'], dtype=object)).labels.tolist() == [1, -1, 0]
+
+def test_one_hot_labels_are_refused_with_the_way_out():
+    with pytest.raises(UserError, match=r'An image has 12 labels; expected one an image.*labels.argmax\(1\)'): open_photos(TEN, labels=np.eye(12)[LABELS])
+
+def test_labels_as_keras_writes_them(tmp_path):
+    np.savez(tmp_path/'k.npz', x_train=TEN, y_train=LABELS[:, None], x_test=TEN[:12], y_test=LABELS[:12])
+    assert open_photos(tmp_path/'k.npz', split='train').labels.tolist() == LABELS.tolist()
+    assert len(semdedup.leaks(f'{tmp_path}/k.npz:train', f'{tmp_path}/k.npz:test', eps=0., cache=False).odd) == 0
+
+def test_a_column_of_paths_is_read_by_position(tmp_path):
+    paths = [tmp_path/f'{i}.png' for i in range(4)]
+    for i, p in enumerate(paths): Image.fromarray(TEN[i]).save(p)
+    some = pd.DataFrame({'path': list(map(str, paths))}).iloc[[3, 1]]
+    for given in some.path, some.path.to_numpy(), np.array(list(some.path)):
+        p = open_photos(given)
+        assert list(p.ids) == ['3.png', '1.png'] and p.read(0) == paths[3].read_bytes()
+    with pytest.raises(UserError, match='A table is no list of images'): open_photos(some)
+    with pytest.raises(UserError, match='begins with a path, but holds ndarray too'): open_photos([str(paths[0]), TEN[0]])
+    assert len(open_photos(os.fsencode(paths[0]))) == 1
+
+@pytest.mark.parametrize('name', ['split', 'column', 'label_column'])
+def test_what_a_source_does_not_have_cannot_be_asked_for(tmp_path, name):
+    Image.fromarray(TEN[0]).save(tmp_path/'a.png')
+    for source in TEN, [str(tmp_path/'a.png')], *([tmp_path] if name != 'split' else []):
+        with pytest.raises(UserError, match=f"{name} is 'x'.*Leave it out"): open_photos(source, **{name: 'x'})

@@ -85,9 +85,11 @@ def test_a_selection_beside_chance(digits):
     assert name in repr(scores) and f'<td>{name}</td>' in scores._repr_html_()
 
 @pytest.mark.parametrize('of, says', [(lambda images: [np.array([3, -1])], 'Selection 0 names row -1; digits has 1437 training images'), (lambda images: [np.arange(9), np.array([1437])], 'Selection 1 names row 1437'),
-                                      (lambda images: [np.arange(0)], 'keeps no image'), (lambda images: prune(groups := kmeans(np.eye(9, 4) + 1, 2), rank(groups), .5), 'was made of 9 images; digits has 1437')], ids=['below 0', 'too large', 'nothing', 'of other images'])
+                                      (lambda images: [np.arange(0)], 'keeps no image'), (lambda images: [np.r_[np.arange(9), 3, 3]], 'names 2 of its rows more than once'), (lambda images: None, 'There is no selection'), (lambda images: prune(groups := kmeans(np.eye(9, 4) + 1, 2), rank(groups), .5), 'was made of 9 images; digits has 1437')], ids=['below 0', 'too large', 'nothing', 'twice', 'none', 'of other images'])
 def test_selections_of_other_images_are_refused(digits, of, says):
     with pytest.raises(UserError, match=says): evaluate(digits, of(digits), seeds=1, epochs=1)
+
+def test_whole_numbers_are_whole_in_any_type(digits): assert len(evaluate(digits, [np.arange(90)], seeds=2., epochs=1.).runs) == 6 and Recipe(epochs=8.) == Recipe(epochs=8)
 
 def test_a_training_that_diverges_is_said(digits, monkeypatch):
     monkeypatch.setattr('semdedup.training.accuracy', lambda model, params, data: np.array([math.nan, 50.]))

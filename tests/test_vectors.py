@@ -99,3 +99,24 @@ def test_a_damaged_copy_of_a_table_is_made_again(tmp_path, ending):
     copy = next(f for f in (tmp_path/'copies').iterdir() if f.name.endswith(ending) and (ending == '.ids.npy') == f.name.endswith('.ids.npy'))
     copy.write_bytes(copy.read_bytes()[:20])
     assert list(read().ids) == ['a', 'b'] and np.array_equal(read().take(slice(None)), np.eye(2))
+
+def test_what_is_masked_is_missing():
+    masked = np.ma.masked_array(X, mask=np.zeros(X.shape, bool))
+    assert deduplicate(masked).hash == deduplicate(X).hash
+    masked[3] = np.ma.masked
+    with pytest.raises(UserError, match='1 of 40 rows hold NaN'): deduplicate(masked)
+    assert len(deduplicate(np.ma.masked_array(np.arange(160).reshape(40, 4), mask=masked.mask), on_invalid='drop').keep) < 40
+
+def test_a_path_may_begin_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path)); monkeypatch.setenv('USERPROFILE', str(tmp_path))
+    np.save(tmp_path/'a.npy', X)
+    for given in '~/a.npy', ['~/a.npy']: assert len(open_vectors(given)) == 40
+
+def test_a_column_called_id_is_no_dimension(tmp_path):
+    pq.write_table(pa.table({'id': [5., 6., 7.], 'a': [3., 4., 1.], 'b': [1., 2., 8.]}), tmp_path/'x.parquet')
+    v = open_vectors(tmp_path/'x.parquet')
+    assert v.shape == (3, 2) and v.ids.tolist() == ['5.0', '6.0', '7.0']
+
+@pytest.mark.parametrize('ids', [[None] * 40, [*map(str, range(39)), float('nan')]])
+def test_each_item_has_a_name_or_none_has(ids):
+    with pytest.raises(UserError, match='are missing. Give each item its own'): deduplicate(X, ids=np.array(ids, object))
