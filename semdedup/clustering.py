@@ -19,8 +19,8 @@ from .vectors import Vectors, open_vectors
 __all__ = ['STAGES', 'nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans',
            'first_centroids', 'assign_all', 'misfit', 'next_centroids', 'fit_predict', 'predict', 'Rows', 'relocate',
            'sample_sizes', 'fit_samples', 'pass_over_all', 'fit_progressively', 'default_n_clusters', 'Clusters',
-           'as_rows', 'check_n_clusters', 'centroid_similarity', 'near_rows', 'nearest_clusters', 'euclidean_clusters',
-           'kmeans', 'gmm']
+           'as_rows', 'check_n_clusters', 'centroid_similarity', 'near_rows', 'nearest_clusters', 'euclidean_rows',
+           'euclidean_clusters', 'kmeans', 'gmm']
 
 # %% ../nbs/02_clustering.ipynb #39485c33
 def nearest_centroid(
@@ -427,18 +427,31 @@ def nearest_clusters(
     return near, similarity
 
 # %% ../nbs/02_clustering.ipynb #902e0832
+def euclidean_rows(
+    x: np.ndarray, # (n, d) numbers
+) -> tuple[np.ndarray, np.ndarray, float]: # (n, d) float32; (d,) float64 and a number: x = rows · number + shift
+    "Rows for a search by distance. Float32 has seven digits, and squares only half of them: rows that lie far from the origin, or are very large or small, are moved to their mean and scaled; others are taken as they are."
+    low, high, total = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf), np.zeros(x.shape[1])
+    for s in blocks(len(x), 2048):
+        low, high, total = np.minimum(low, x[s].min(0)), np.maximum(high, x[s].max(0)), total + x[s].sum(0, dtype=np.float64)
+    shift = total / len(x)
+    scale, largest = float(max((high - shift).max(), (shift - low).max())) or 1., float(max(high.max(), -low.min()))
+    if largest <= 100 * scale and 1e-15 < scale < 1e15: return as_rows(x), np.zeros(x.shape[1]), 1.
+    out = np.empty(x.shape, np.float32)
+    for s in blocks(len(x), 2048): out[s] = (x[s].astype(np.float64) - shift) / scale
+    return out, shift, scale
+
 def euclidean_clusters(
     v: Vectors, # checked
     km: KMeans, # to be fitted
     device: str, # where
     config: dict[str, Any], # of the clusters
 ) -> Clusters:
-    "Clusters by Euclidean distance. Float32 has seven digits: the rows are moved to their mean and scaled for the search, so that those far from the origin keep theirs."
-    x = v.take(slice(None)).astype(np.float64)
-    shift = x.mean(0)
-    scale = np.abs(x - shift).max() or 1.
+    "Clusters by Euclidean distance."
+    x = v.take(slice(None))
+    rows, shift, scale = euclidean_rows(x)
     km.tol /= scale ** 2
-    labels = km.fit_predict(torch.from_numpy(((x - shift) / scale).astype(np.float32)).to(device)).cpu().numpy()
+    labels = km.fit_predict(torch.from_numpy(rows).to(device)).cpu().numpy()
     centroids = km.centroids.cpu().numpy() * scale + shift
     return Clusters(labels, centroids.astype(np.float32), centroid_similarity(x, centroids, labels), config)
 
