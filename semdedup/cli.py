@@ -25,11 +25,11 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'Precision', 'Train
            'Holdout', 'Eps', 'Out', 'Grid', 'Minutes', 'Resume', 'RESULTS', 'WAYS', 'Source', 'ImageEncoder', 'OwnEps',
            'OwnOut', 'Copy', 'Link', 'Symlink', 'List', 'Gone', 'Null', 'Csv', 'Labels', 'Column', 'LabelColumn',
            'SplitName', 'EncoderPrecision', 'Device', 'Seed', 'UsageError', 'USUAL_WARNING', 'stop_with', 'friendly',
-           'show_version', 'top', 'many', 'fraction', 'per_cent', 'share', 'share_or_number', 'model_for',
-           'typed_flags', 'check_apart', 'check_run', 'run_lines', 'default_folder', 'run', 'age', 'grid', 'sweep',
-           'report', 'overview', 'folder_for', 'results_folder', 'begin_results', 'way_of', 'write_csv', 'plain_names',
-           'names_in', 'print_names', 'say', 'warn_of', 'deliver', 'check_list', 'list_of', 'typed', 'what_goes',
-           'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence', 'main']
+           'show_version', 'top', 'many', 'fraction', 'without_sign', 'per_cent', 'share', 'share_or_number',
+           'model_for', 'typed_flags', 'check_apart', 'check_run', 'run_lines', 'default_folder', 'run', 'age', 'grid',
+           'sweep', 'report', 'overview', 'folder_for', 'results_folder', 'begin_results', 'way_of', 'write_csv',
+           'plain_names', 'names_in', 'print_names', 'say', 'warn_of', 'deliver', 'check_list', 'list_of', 'typed',
+           'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'usage_sentence', 'one_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
 def stop_with(
@@ -89,15 +89,22 @@ def fraction(
     if not 0 < per_cent <= 100: raise UserError(f'ratio is {per_cent:g}; it is the percentage of images that is kept, more than 0 and at most 100.')
     return per_cent / 100
 
+def without_sign(
+    text: str, # '50', '50%', '50 %'
+) -> tuple[str, bool]: # the number; was there a sign?
+    "A number that may be in per cent."
+    text = text.strip()
+    return text.rstrip('%').strip(), text.endswith('%')
+
 def per_cent(
     text: str, # '50', '50%'
     flag: str = '--ratio', # how errors call it
 ) -> float: # 0–1
     "A per cent of the command line as a fraction. Less than one needs its sign: .5 is half a per cent here, and half of everything elsewhere."
-    number = text.strip().rstrip('%').strip()
+    number, per_cents = without_sign(text)
     try: value = float(number)
     except ValueError: raise UserError(f'{flag} is {text!r}; it must be a percentage, for example 50.') from None
-    if 0 < value < 1 and not text.strip().endswith('%'): raise UserError(f'{flag} is {text}, and is meant in per cent. Give {100 * value:g} to keep {100 * value:g} of 100 images, or {text}% for less than one in a hundred.')
+    if 0 < value < 1 and not per_cents: raise UserError(f'{flag} is {text}, and is meant in per cent. Give {100 * value:g} to keep {100 * value:g} of 100 images, or {text}% for less than one in a hundred.')
     return fraction(value)
 
 def share(
@@ -105,8 +112,8 @@ def share(
     flag: str, # how errors call it
 ) -> float: # 0–1
     "A share, as per cents or as a fraction."
-    number, sign = text.strip().rstrip('%').strip(), text.strip().endswith('%')
-    try: value = float(number) / (100 if sign else 1)
+    number, per_cents = without_sign(text)
+    try: value = float(number) / (100 if per_cents else 1)
     except ValueError: value = math.nan
     if not 0 < value < 1: raise UserError(f'{flag} is {text!r}; give a share as 10% or 0.1.')
     return value
@@ -117,10 +124,10 @@ def share_or_number(
 ) -> float | int | None: # .5 or 10000
     "A share as per cents, or a whole number."
     if text is None: return None
-    number, share = text.strip().rstrip('%').strip(), text.strip().endswith('%')
-    try: value = float(number) / 100 if share else int(number)
+    number, per_cents = without_sign(text)
+    try: value = float(number) / 100 if per_cents else int(number)
     except ValueError: value = -1
-    if value < 0 or (share and value > 1): raise UserError(f"{flag} is {text!r}; give a share of the images as 50%, or a number of them as 10000.")
+    if value < 0 or (per_cents and value > 1): raise UserError(f"{flag} is {text!r}; give a share of the images as 50%, or a number of them as 10000.")
     return value
 
 def model_for(
@@ -159,7 +166,7 @@ def check_apart(
     if among := next((s for s in sources if s and Path(s).is_dir() and out.resolve().is_relative_to(Path(s).resolve())), None): raise UserError(f'{out} lies in {among}, and its files would be taken for images the next time. Choose another --out.')
 
 def check_run(
-    typed: set[str], # parameters that were given on the command line
+    given: set[str], # parameters that are on the command line
     selection: str | None, rank_type: str, prune_type: str, rule: str, encoder: str, regime: str, seed: int, seeds: int, device: str, # as for `run`
 ) -> None:
     "Raise `UserError` for names and numbers that cannot be meant, and flags that exclude each other."
@@ -170,9 +177,9 @@ def check_run(
     from semdedup.training import REGIMES
     flag = lambda name: f'--{name.replace("_", "-")}'
     for name, others in ('eps', ('ratio', 'selection', 'rank_type', 'prune_type')), ('selection', ('rank_type', 'prune_type')):
-        other = next((o for o in others if {name, o} <= typed), None)
+        other = next((o for o in others if {name, o} <= given), None)
         if other: raise UserError(f'{flag(name)} and {flag(other)} are both given. Choose one: {"--eps removes near-duplicates, however many there are" if name == "eps" else "--selection is a rule of its own, instead of a rank and a prune type"}.')
-    if 'rule' in typed and 'eps' not in typed: raise UserError(f'--rule {rule} is for near-duplicates. Give --eps too, or leave it out.')
+    if 'rule' in given and 'eps' not in given: raise UserError(f'--rule {rule} is for near-duplicates. Give --eps too, or leave it out.')
     check_range('seeds', seeds, 1, whole=True); check_seed(seed)
     if selection is not None: check_name('selection', selection, selection_names())
     check_name('rank type', rank_type, RANK_TYPES); check_name('prune type', prune_type, PRUNE_TYPES); check_name('rule', rule, RULES); check_name('regime', regime, REGIMES)
@@ -402,7 +409,7 @@ def begin_results(
     for half in (h for name in RESULTS for h in out.glob(f'.{name}.*.tmp')): half.unlink() # a killed run was writing it
     if file.exists() and from_json(file.read_bytes()) == plain: return
     for old in RESULTS[1:]: (out/old).unlink(missing_ok=True)
-    with atomic_write(file) as tmp: tmp.write_text(json.dumps(plain, indent=1), encoding='utf-8')
+    write_json(file, plain, indent=1)
 
 # %% ../nbs/09_cli.ipynb #b7045c5d
 WAYS = {'copy': 'copies', 'link': 'hard links', 'symlink': 'symbolic links'} # to fill a new folder

@@ -11,7 +11,7 @@ from typing import Any
 import fast_pytorch_kmeans
 import numpy as np
 import torch
-from .core import UserError, Workers, blocks, check_finite, check_name, check_range, check_seed, cpu_count, progress, workers_on
+from .core import UserError, Workers, as_array, blocks, check_finite, check_name, check_range, check_seed, cpu_count, progress, workers_on
 from .embeddings import best_device, unit_rows
 from .vectors import Vectors, open_vectors
 
@@ -344,7 +344,7 @@ class Clusters:
     config: dict[str, Any] = field(default_factory=dict) # how they were made
     probability: np.ndarray | None = None # (n, k) float32, of each cluster for each item: soft assignment, where there is one
     def __post_init__(self) -> None:
-        self.labels, self.centroids, self.similarity = (np.asarray(a.detach().cpu() if isinstance(a, torch.Tensor) else a) for a in (self.labels, self.centroids, self.similarity))
+        self.labels, self.centroids, self.similarity = map(as_array, (self.labels, self.centroids, self.similarity))
         if self.labels.dtype.kind not in 'iu' or self.labels.ndim != 1: raise UserError(f'labels have shape {self.labels.shape} and type {self.labels.dtype}; expected one whole number an item.')
         if self.labels.shape != self.similarity.shape: raise UserError(f'labels have shape {self.labels.shape}, similarity {self.similarity.shape}; they must agree.')
     def __len__(self) -> int: return len(self.labels)
@@ -369,7 +369,7 @@ def as_rows(
     what: str = 'embeddings', # how errors call them
 ) -> np.ndarray: # (n, d) float32, contiguous; the same memory where possible
     "Check that `x` is a matrix of finite numbers with at least one row."
-    x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    x = as_array(x)
     if x.ndim != 2 or x.dtype.kind not in 'fiu': raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
     if x.size == 0: raise UserError(f'{what} are empty (shape {x.shape}): there is nothing to work on.')
     return check_finite(np.ascontiguousarray(x, dtype=np.float32), what)

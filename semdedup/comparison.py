@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 from .clustering import Clusters, nearest_clusters
-from .core import UserError, atomic_write, blocks, cpu_count, digest, from_json, make_folder, progress, workers_on
+from .core import UserError, atomic_write, blocks, cpu_count, digest, from_json, make_folder, progress, workers_on, write_json
 from .pairwise import SLACK, Tile, cut, margin, merge_best, tile_best, tile_pairs, tile_size
 from .vectors import Vectors
 
@@ -220,7 +220,7 @@ def claim(
         if not isinstance(known, dict) or known.get('format') != FORMAT: raise UserError(f'{folder} holds a checkpoint that this version of semdedup does not read. Remove the folder, or give another one.')
         return folder
     if any(not p.name.startswith('.') for p in folder.iterdir()): raise UserError(f'{folder} holds other files, and no checkpoint. Give a folder of its own.')
-    with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT)), encoding='utf-8')
+    write_json(note, dict(format=FORMAT))
     return folder
 
 # %% ../nbs/04a_comparison.ipynb #862cb1b1
@@ -234,7 +234,7 @@ class Checkpoint:
         note = self.folder/'checkpoint.json'
         known = json.loads(note.read_text(encoding='utf-8')).get('data')
         if known not in (None, self.data): raise UserError(f'{self.folder} holds a checkpoint of other embeddings. Give another folder, or remove this one.')
-        with atomic_write(note) as tmp: tmp.write_text(json.dumps(dict(format=FORMAT, data=self.data)), encoding='utf-8')
+        write_json(note, dict(format=FORMAT, data=self.data))
     def read(self, name: str) -> list[np.ndarray] | None: # as `save` was given them
         "What was saved under this name, or None."
         try:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['MENDABLE', 'ONE_THREAD', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'bad_rows',
-           'some_rows', 'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable', 'make_folder',
-           'current_umask', 'atomic_write', 'write_text', 'write_json', 'fill_page', 'data_uri', 'cache_home',
-           'or_temporary', 'cache_dir', 'data_root', 'natural', 'progress', 'blocks', 'random_rows', 'cpu_count',
-           'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'parse_bytes']
+__all__ = ['MENDABLE', 'ONE_THREAD', 'UserError', 'check_name', 'check_column', 'check_range', 'check_seed', 'as_array',
+           'bad_rows', 'some_rows', 'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable',
+           'make_folder', 'current_umask', 'atomic_write', 'write_text', 'write_json', 'fill_page', 'data_uri',
+           'cache_home', 'or_temporary', 'cache_dir', 'data_root', 'natural', 'progress', 'blocks', 'random_rows',
+           'cpu_count', 'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #later-field
 LATER: Any = None # the default of a field that is filled before anyone reads it: its type need not say None
@@ -74,6 +74,12 @@ def check_seed(
     return check_range('seed', seed, 0, 2**63 - 1, whole=True)
 
 # %% ../nbs/00_core.ipynb #8fe231d2
+def as_array(
+    x: Any, # an array, a torch tensor wherever it lies, or anything that numpy makes an array of
+) -> np.ndarray:
+    "`x` as an array, without a copy where possible; torch is not imported for it."
+    return np.asarray(x.detach().cpu() if callable(getattr(x, 'detach', None)) else x)
+
 def bad_rows(
     x: np.ndarray, # (n, ...) any numbers
 ) -> np.ndarray: # (m,) int64, the rows that hold NaN or infinity

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 import numpy as np
-from .core import LATER, UserError, Workers, check_finite, check_name, check_range, data_root, digest, make_folder, progress
+from .core import LATER, UserError, Workers, as_array, check_finite, check_name, check_range, data_root, digest, make_folder, progress
 
 # %% auto #0
 __all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'INSTALLED', 'DATASETS', 'refuse_single', 'as_images', 'as_labels',
@@ -35,7 +35,7 @@ def as_images(
     what: str = 'images', # how errors call them
 ) -> np.ndarray: # (n, c, h, w) uint8
     "Bring an array of images into the one shape and type that is used everywhere."
-    a = np.asarray(a.detach().cpu() if hasattr(a, 'detach') else a)
+    a = as_array(a)
     refuse_single(a, what)
     if a.ndim == 3: a = a[:, None]
     if a.ndim != 4 or not (a.shape[1] in (1, 3) or a.shape[3] in (1, 3)):
@@ -56,7 +56,7 @@ def as_labels(
     what: str = 'labels', # how errors call them
 ) -> np.ndarray: # (n,) int64
     "Check labels: one an image, whole numbers from 0."
-    labels = np.asarray(labels.detach().cpu() if hasattr(labels, 'detach') else labels)
+    labels = as_array(labels)
     if labels.ndim == 2 and labels.shape[1] == 1: labels = labels[:, 0]
     if labels.shape != (n,): raise UserError(f'{what} have shape {labels.shape} for {n} images; expected one label an image.')
     if labels.dtype.kind not in 'iub': raise UserError(f'{what} are of type {labels.dtype}; expected whole numbers from 0.')

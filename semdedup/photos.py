@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 import numpy as np
-from .core import LATER, UserError, check_column, check_range, digest, from_json, natural, readable
+from .core import LATER, UserError, as_array, check_column, check_range, digest, from_json, natural, readable
 from .datasets import DATASETS, Images, Split, as_images, load_images, refuse_single
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -591,7 +591,7 @@ def as_data(
     if isinstance(value, (bytes, bytearray, memoryview)): return bytes(value)
     if isinstance(value, (str, Path)): return Files(folder, [os.fsdecode(value)], np.zeros((1, 3), np.int64)).read(0)
     if hasattr(value, 'getexif'): return np.asarray(flatten(turn(value)[0])) # a PIL image
-    if hasattr(value, 'detach'): value = value.detach().cpu().numpy() # a tensor
+    if hasattr(value, 'detach'): value = as_array(value) # a tensor
     if isinstance(value, np.ndarray): return channels_last(value)
     raise Unreadable(f'a value of type {type(value).__name__} is no image')
 

@@ -4,7 +4,6 @@
 
 # %% ../nbs/07_plots.ipynb #a4d91dfe
 from __future__ import annotations
-import json
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from .core import atomic_write
+from .core import atomic_write, write_json
 from .selections import is_chance
 
 # %% auto #0
@@ -259,5 +258,5 @@ def publish(
     with atomic_write(folder/f'{name}.csv') as tmp: table.to_csv(tmp, index=False, float_format='%.6g')
     with atomic_write(folder/f'{name}.{kind}') as tmp, matplotlib.rc_context({'svg.hashsalt': name}):
         fig.savefig(tmp, format=kind, dpi=120, metadata={'Date': None} if kind == 'svg' else None)
-    with atomic_write(folder/f'{name}.json') as tmp: tmp.write_text(json.dumps(dict(file=f'{name}.{kind}', caption=caption, alt=alt, inches=fig.get_figwidth()), ensure_ascii=False), encoding='utf-8')
+    write_json(folder/f'{name}.json', dict(file=f'{name}.{kind}', caption=caption, alt=alt, inches=fig.get_figwidth()), ensure_ascii=False)
     return fig

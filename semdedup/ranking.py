@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 import numpy as np
 from .clustering import Clusters
-from .core import UserError, check_finite, check_name, check_seed
+from .core import UserError, as_array, check_finite, check_name, check_seed
 
 # %% auto #0
 __all__ = ['RANK_TYPES', 'Ranking', 'random_scores', 'cossim_scores', 'rank', 'as_scores']
@@ -57,8 +57,7 @@ def as_scores(
 ) -> Ranking:
     "Bring scores of any origin into a `Ranking`; raises `UserError` for another length or values that are not finite."
     scores = ranking.scores if isinstance(ranking, Ranking) else ranking
-    if callable(getattr(scores, 'detach', None)): scores = scores.detach().cpu()
-    try: scores = np.asarray(scores) if isinstance(scores, np.ndarray) and scores.dtype == np.float32 else np.asarray(scores, np.float64) # file sizes and times have more digits than float32
+    try: scores = scores if isinstance(scores, np.ndarray) and scores.dtype == np.float32 else as_array(scores).astype(np.float64, copy=False) # file sizes and times have more digits than float32
     except (TypeError, ValueError) as e: raise UserError(f'scores are not numbers ({e}). Give one number an item.') from e
     r = replace(ranking, scores=scores) if isinstance(ranking, Ranking) else Ranking(scores, 'own')
     if r.scores.shape != (n,): raise UserError(f'scores have shape {r.scores.shape} for {n} items; expected one score an item.')

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import semdedup
-from .core import UserError, atomic_write, check_name, check_range, data_uri, digest, fill_page, first_line, from_json, make_folder, mendable, progress
+from .core import UserError, atomic_write, check_name, check_range, data_uri, digest, fill_page, first_line, from_json, make_folder, mendable, progress, write_json, write_text
 from .datasets import Images, holdout
 from .embeddings import ENCODERS, best_device, embed, find_encoder, takes_weights
 from .labelled import is_photos, load_data
@@ -142,7 +142,7 @@ def claim_folder(
     "Make the folder and write `config.json`; raises `UserError` if it holds results of another configuration."
     out, plain = make_folder(out), json.loads(json.dumps(config))
     if check_claim(out, plain, grows): return out
-    with atomic_write(out/'config.json') as tmp: tmp.write_text(json.dumps(plain, indent=1), encoding='utf-8')
+    write_json(out/'config.json', plain, indent=1)
     return out
 
 # %% ../nbs/08_reports.ipynb #7e62edc8
@@ -152,7 +152,7 @@ class State:
     def done(self, name: str, key: str) -> bool: return (self.folder/name).exists() and (self.folder/name).read_text(encoding='utf-8') == key # by its name, with what has this digest
     def finish(self, name: str, key: str) -> None: # the same
         "Note that something has been done."
-        with atomic_write(self.folder/name) as tmp: tmp.write_text(key, encoding='utf-8')
+        write_text(self.folder/name, key)
     @contextmanager
     def alone(self) -> Iterator[None]:
         "Keep other processes out of the folder: each would write the whole table of results."
