@@ -171,7 +171,8 @@ def check_run(
 ) -> None:
     "Raise `UserError` for names and numbers that cannot be meant, and flags that exclude each other."
     from semdedup.embeddings import best_device, find_encoder
-    from semdedup.pruning import PRUNE_TYPES, RULES
+    from semdedup.evidence import RULES
+    from semdedup.pruning import PRUNE_TYPES
     from semdedup.ranking import RANK_TYPES
     from semdedup.selections import selection_names
     from semdedup.training import REGIMES
@@ -669,7 +670,7 @@ def prune(
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'UsageError')
 
 def usage_sentence(
-    e: Exception, # a usage error
+    e: Any, # a usage error
 ) -> str:
     "What is wrong with a command line, and what to do."
     said = e.format_message().rstrip('.')

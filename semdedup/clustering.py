@@ -16,11 +16,11 @@ from .embeddings import best_device, unit_rows
 from .vectors import Vectors, open_vectors
 
 # %% auto #0
-__all__ = ['STAGES', 'nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus', 'wide', 'KMeans',
-           'first_centroids', 'assign_all', 'misfit', 'next_centroids', 'fit_predict', 'predict', 'Rows', 'relocate',
-           'sample_sizes', 'fit_samples', 'pass_over_all', 'fit_progressively', 'default_n_clusters', 'Clusters',
-           'as_rows', 'check_n_clusters', 'centroid_similarity', 'near_rows', 'nearest_clusters', 'euclidean_rows',
-           'euclidean_clusters', 'kmeans', 'gmm']
+__all__ = ['BLOCK', 'ITERATIONS', 'nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus',
+           'centroid_bias', 'spans_of', 'sum_dtype', 'first_centroids', 'assign_all', 'squared_distances',
+           'next_centroids', 'KMeans', 'Rows', 'relocate', 'sample_sizes', 'fit_samples', 'pass_over_all',
+           'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'check_n_clusters', 'centroid_similarity',
+           'near_rows', 'nearest_clusters', 'euclidean_rows', 'euclidean_clusters', 'kmeans', 'gmm']
 
 # %% ../nbs/02_clustering.ipynb #39485c33
 def nearest_centroid(
@@ -40,12 +40,14 @@ def nearest_centroid(
     return labels, scores
 
 # %% ../nbs/02_clustering.ipynb #87d0bca0
+BLOCK = 1024 # rows at a time: 1024 × 784 floats are 3 MB, which stay in a processor's cache; measured, 2048 is a tenth slower
+
 def assign_rows(
     rows: slice, # which rows
-    X: torch.Tensor, # (n, d) float32, or `Rows`
+    X: torch.Tensor | Rows, # (n, d) float32
     centroids: torch.Tensor, # (k, d) float32
     bias: torch.Tensor | None, # (k,) float32
-    block: int = 1024, # rows at a time
+    block: int = BLOCK, # rows at a time
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # labels (m,), scores (m,), sums (k, d) of the rows of each cluster
     "Labels, scores and sums for some rows, a block at a time."
     labels, scores, sums = [], [], torch.zeros_like(centroids)
@@ -58,7 +60,7 @@ def assign_rows(
 
 # %% ../nbs/02_clustering.ipynb #657852f3
 def total_rows(
-    rows: slice, X: torch.Tensor, centroids: torch.Tensor, bias: torch.Tensor | None, block: int = 1024, # as for `assign_rows`
+    rows: slice, X: torch.Tensor | Rows, centroids: torch.Tensor, bias: torch.Tensor | None, block: int = BLOCK, # as for `assign_rows`
 ) -> tuple[float, torch.Tensor, torch.Tensor]: # sum of the scores, sums (k, d), counts (k,)
     "`assign_rows` for those who need no labels: they stay where they are computed."
     labels, scores, sums = assign_rows(rows, X, centroids, bias, block)
@@ -99,15 +101,81 @@ def plus_plus(
     return np.array(picked)
 
 # %% ../nbs/02_clustering.ipynb #8144de7e
-def wide(
+def centroid_bias(
+    centroids: torch.Tensor, # (k, d) float32
+    spherical: bool, # cosines?
+) -> torch.Tensor | None: # (k,)
+    "What is added to products with centroids, so that the largest is that of the nearest; None with cosines."
+    return None if spherical else -.5 * (centroids * centroids).sum(1)
+
+def spans_of(
+    n: int, # rows
+) -> list[slice]: # of all of them
+    "What one call works on: small where rows are few, so that all threads have some; never a matter of how many threads there are."
+    return blocks(n, BLOCK if n < 65536 else 16 * BLOCK)
+
+def sum_dtype(
     device: torch.device, # where
 ) -> torch.dtype: # float64, but on mps, which has none
     "The type in which sums are added up."
     return torch.float32 if device.type == 'mps' else torch.float64
 
+# %% ../nbs/02_clustering.ipynb #f7c67c75
+def first_centroids(
+    X: torch.Tensor | Rows, # (n, d) float32
+    k: int, # how many, at most n
+    init: str = 'k-means++', # k-means++ or random
+    seed: int = 0, # of what is drawn
+) -> torch.Tensor: # (k, d) float32, rows of X
+    "The first centroids, drawn from a sample of at least 10,000 rows."
+    rng, n = np.random.default_rng(seed), len(X)
+    sample = np.sort(rng.choice(n, min(n, max(10_000, 20 * k)), replace=False))
+    if init == 'random': return X[np.sort(rng.choice(n, k, replace=False))].clone()
+    return X[sample[plus_plus(X[sample].cpu().numpy(), k, rng)]]
+
+# %% ../nbs/02_clustering.ipynb #e5922cd3
+def assign_all(
+    X: torch.Tensor | Rows, # (n, d) float32
+    centroids: torch.Tensor, # (k, d) float32
+    workers: Workers, # who computes
+    spherical: bool = True, # by cosines; else by Euclidean distance
+) -> tuple[torch.Tensor, ...]: # labels (n,), scores (n,), sums (k, d) float64, counts (k,)
+    "One pass over all rows: where each belongs, and what the next centroids are made from."
+    labels, scores = torch.empty(len(X), dtype=torch.int64, device=X.device), torch.empty(len(X), dtype=X.dtype, device=X.device)
+    sums, spans = torch.zeros_like(centroids, dtype=sum_dtype(X.device)), spans_of(len(X))
+    for s, (l, v, part) in zip(spans, workers.map(assign_rows, spans, X, centroids, centroid_bias(centroids, spherical))):
+        labels[s], scores[s] = l, v
+        sums += part
+    return labels, scores, sums, labels.bincount(minlength=len(centroids))
+
+# %% ../nbs/02_clustering.ipynb #95b11787
+def squared_distances(
+    X: torch.Tensor | Rows, # (n, d) float32
+    scores: torch.Tensor, # (n,) from `assign_all`
+    spherical: bool, # are scores cosines?
+) -> torch.Tensor: # (n,)
+    "How far each row is from its centroid."
+    if spherical: return 2 * (1 - scores)
+    x = X[:]
+    return (x * x).sum(1) - 2 * scores
+
+def next_centroids(
+    X: torch.Tensor | Rows, # (n, d) float32
+    centroids: torch.Tensor, # (k, d) float32, the present ones
+    scores: torch.Tensor, sums: torch.Tensor, counts: torch.Tensor, # what `assign_all` found with them
+    spherical: bool = True, # unit centroids
+) -> torch.Tensor: # (k, d) float32
+    "The next centroids: means, as unit rows if spherical, and for empty clusters the rows that fit worst."
+    new = (sums / counts.clamp(min=1)[:, None]).to(X.dtype)
+    empty = (counts == 0).nonzero()[:, 0]
+    if len(empty): new[empty] = X[squared_distances(X, scores, spherical).topk(len(empty)).indices]
+    if not spherical: return new
+    lengths = new.norm(dim=1, keepdim=True)
+    return torch.where(lengths > 1e-12, new / lengths.clamp(min=1e-12), centroids) # opposite rows have a mean without direction
+
+# %% ../nbs/02_clustering.ipynb #6e9003c5
 class KMeans(fast_pytorch_kmeans.KMeans): # type: ignore[misc] # it has no types
     "fast-pytorch-kmeans with a seed, blocks, no empty clusters, and labels that belong to the centroids."
-    block = 1024 # rows at a time: 1024 × 784 floats are 3 MB, which stay in a processor's cache; measured, 2048 is a tenth slower
     def __init__(self,
         n_clusters: int, # how many clusters
         max_iter: int = 100, # at most so many updates
@@ -119,103 +187,33 @@ class KMeans(fast_pytorch_kmeans.KMeans): # type: ignore[misc] # it has no types
         super().__init__(n_clusters, max_iter, tol, mode='cosine' if spherical else 'euclidean')
         self.spherical, self.init, self.seed = spherical, check_name('init', init, ['k-means++', 'random']), seed
 
-    def bias(self, centroids: torch.Tensor) -> torch.Tensor | None: # (k, d) → (k,)
-        "What is added to products with centroids, so that the largest is that of the nearest; None with cosines."
-        return None if self.spherical else -.5 * (centroids * centroids).sum(1)
+    def fit_predict(self,
+        X: torch.Tensor | Rows, # (n, d) float32
+        centroids: torch.Tensor | None = None, # (k, d) the start; drawn if not given
+    ) -> torch.Tensor: # (n,) int64
+        "Fit, and return the labels; `centroids` and `scores` are then what was found."
+        with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w, progress(desc='k-means', total=self.max_iter, unit=' iterations') as bar:
+            c = first_centroids(X, self.n_clusters, self.init, self.seed) if centroids is None else centroids.clone()
+            if self.spherical: c = torch.nn.functional.normalize(c)
+            labels, scores, sums, counts = assign_all(X, c, w, self.spherical)
+            for _ in range(self.max_iter):
+                new = next_centroids(X, c, scores, sums, counts, self.spherical)
+                moved, c, old = float((new - c).pow(2).sum()), new, labels
+                labels, scores, sums, counts = assign_all(X, c, w, self.spherical)
+                bar.update()
+                if (moved <= self.tol or torch.equal(old, labels)) and (counts.min() > 0 or squared_distances(X, scores, self.spherical).max() < 1e-6): break
+        used = counts > 0
+        if not used.all():
+            warnings.warn(f'{int(used.sum())} of {self.n_clusters} clusters are used: there are no more that differ.')
+            labels = (used.cumsum(0) - 1)[labels]
+        self.centroids, self.scores = c[used], scores
+        return labels
 
-    def spans(self, n: int) -> list[slice]: # of `n` rows
-        "What one call works on: small where rows are few, so that all threads have some; never a matter of how many threads there are."
-        return blocks(n, self.block if n < 65536 else 16 * self.block)
-
-# %% ../nbs/02_clustering.ipynb #f7c67c75
-def first_centroids(
-    self: KMeans,
-    X: torch.Tensor, # (n, d) float32, or `Rows`
-) -> torch.Tensor: # (k, d) float32, rows of X
-    "The first centroids, drawn from a sample of at least 10,000 rows."
-    rng, n, k = np.random.default_rng(self.seed), len(X), self.n_clusters
-    sample = np.sort(rng.choice(n, min(n, max(10_000, 20 * k)), replace=False))
-    if self.init == 'random': return X[np.sort(rng.choice(n, k, replace=False))].clone()
-    return X[sample[plus_plus(X[sample].cpu().numpy(), k, rng)]]
-
-KMeans.start = first_centroids
-
-# %% ../nbs/02_clustering.ipynb #e5922cd3
-def assign_all(
-    self: KMeans,
-    X: torch.Tensor, # (n, d) float32, or `Rows`
-    centroids: torch.Tensor, # (k, d) float32
-    workers: Workers, # who computes
-) -> tuple[torch.Tensor, ...]: # labels (n,), scores (n,), sums (k, d) float64, counts (k,)
-    "One pass over all rows: where each belongs, and what the next centroids are made from."
-    labels, scores = torch.empty(len(X), dtype=torch.int64, device=X.device), torch.empty(len(X), dtype=X.dtype, device=X.device)
-    sums, rows = torch.zeros_like(centroids, dtype=wide(X.device)), self.spans(len(X))
-    for s, (l, v, part) in zip(rows, workers.map(assign_rows, rows, X, centroids, self.bias(centroids), self.block)):
-        labels[s], scores[s] = l, v
-        sums += part
-    return labels, scores, sums, labels.bincount(minlength=len(centroids))
-
-KMeans.assign = assign_all
-
-# %% ../nbs/02_clustering.ipynb #95b11787
-def misfit(
-    self: KMeans,
-    X: torch.Tensor, # (n, d) float32, or `Rows`
-    scores: torch.Tensor, # (n,) from `assign`
-) -> torch.Tensor: # (n,) squared distances, in both modes
-    "How badly each row fits its centroid."
-    return 2 * (1 - scores) if self.spherical else (X * X).sum(1) - 2 * scores
-
-KMeans.misfit = misfit
-
-def next_centroids(
-    self: KMeans,
-    X: torch.Tensor, # (n, d) float32, or `Rows`
-    centroids: torch.Tensor, # (k, d) float32, the present ones
-    scores: torch.Tensor, sums: torch.Tensor, counts: torch.Tensor, # what `assign` found with them
-) -> torch.Tensor: # (k, d) float32
-    "The next centroids: means, as unit rows if spherical, and for empty clusters the rows that fit worst."
-    new = (sums / counts.clamp(min=1)[:, None]).to(X.dtype)
-    empty = (counts == 0).nonzero()[:, 0]
-    if len(empty): new[empty] = X[self.misfit(X, scores).topk(len(empty)).indices]
-    if not self.spherical: return new
-    lengths = new.norm(dim=1, keepdim=True)
-    return torch.where(lengths > 1e-12, new / lengths.clamp(min=1e-12), centroids) # opposite rows have a mean without direction
-
-KMeans.update = next_centroids
-
-# %% ../nbs/02_clustering.ipynb #6e9003c5
-def fit_predict(
-    self: KMeans,
-    X: torch.Tensor, # (n, d) float32, or `Rows`
-    centroids: torch.Tensor | None = None, # (k, d) the start; drawn if not given
-) -> torch.Tensor: # (n,) int64
-    "Fit, and return the labels; `centroids` and `scores` are then what was found."
-    with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w, progress(desc='k-means', total=self.max_iter, unit=' iterations') as bar:
-        c = self.start(X) if centroids is None else centroids.clone()
-        if self.spherical: c = torch.nn.functional.normalize(c)
-        labels, scores, sums, counts = self.assign(X, c, w)
-        for _ in range(self.max_iter):
-            new = self.update(X, c, scores, sums, counts)
-            moved, c, old = float((new - c).pow(2).sum()), new, labels
-            labels, scores, sums, counts = self.assign(X, c, w)
-            bar.update()
-            if (moved <= self.tol or torch.equal(old, labels)) and (counts.min() > 0 or self.misfit(X, scores).max() < 1e-6): break
-    used = counts > 0
-    if not used.all():
-        warnings.warn(f'{int(used.sum())} of {self.n_clusters} clusters are used: there are no more that differ.')
-        labels = (used.cumsum(0) - 1)[labels]
-    self.centroids, self.scores = c[used], scores
-    return labels
-
-def predict(
-    self: KMeans,
-    X: torch.Tensor, # (m, d) float32, or `Rows`
-) -> torch.Tensor: # (m,) int64
-    "The nearest of the fitted centroids for each row."
-    with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return self.assign(X, self.centroids, w)[0]
-
-KMeans.fit_predict, KMeans.predict = fit_predict, predict
+    def predict(self,
+        X: torch.Tensor | Rows, # (m, d) float32
+    ) -> torch.Tensor: # (m,) int64
+        "The nearest of the fitted centroids for each row."
+        with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return assign_all(X, self.centroids, w, self.spherical)[0]
 
 # %% ../nbs/02_clustering.ipynb #3e22af3c
 class Rows:
@@ -267,63 +265,60 @@ def sample_sizes(
     while sizes[-1] < largest: sizes.append(min(2 * sizes[-1], largest))
     return sizes
 
-STAGES = 6, 6, 6, 4, 3 # iterations with the first samples; as many as the last with all further ones
+ITERATIONS = 6, 6, 6, 4, 3 # iterations with the first samples; as many as the last with all further ones
 
 def fit_samples(
-    self: KMeans,
     X: Rows, # all rows
+    k: int, # clusters
     rng: np.random.Generator, # which rows are in the samples
     bar: Any, # progress, in rows
 ) -> torch.Tensor: # (k, d) float32
     "Unit centroids from growing samples: some iterations with each, and between two of them `relocate`."
-    k, order, sizes = self.n_clusters, rng.permutation(len(X)), sample_sizes(len(X), self.n_clusters)
+    order, sizes = rng.permutation(len(X)), sample_sizes(len(X), k)
     start = np.sort(order[:sizes[0]])
     c = X[start[plus_plus(X[start].cpu().numpy(), k, rng)]] if k <= 256 else X[order[:k]] # with many clusters, relocation makes up for a start by chance, and is cheaper
     with Workers() as w:
         for stage, size in enumerate(sizes):
             rows = np.sort(order[:size])
             sample = Rows(X.vectors, rows if X.index is None else X.index[rows], str(X.device))
-            for _ in range(STAGES[min(stage, len(STAGES) - 1)]):
-                _, scores, sums, counts = self.assign(sample, c, w)
-                c = self.update(sample, c, scores, sums, counts)
+            for _ in range(ITERATIONS[min(stage, len(ITERATIONS) - 1)]):
+                _, scores, sums, counts = assign_all(sample, c, w)
+                c = next_centroids(sample, c, scores, sums, counts)
                 bar.update(len(sample))
             if size < sizes[-1]: c = relocate(sample, c, w, rng)
     return c
 
-KMeans.fit_samples = fit_samples
-
 # %% ../nbs/02_clustering.ipynb #9054ad3b
 def pass_over_all(
-    self: KMeans,
     X: Rows, # all rows
     centroids: torch.Tensor, # (k, d) float32, unit rows
     workers: Workers, # who computes
 ) -> tuple[float, torch.Tensor]: # the error of these centroids, 1 - cosine summed up, and (k, d) the next ones
     "One iteration with all rows; a cluster that is empty, or has a mean of hardly any direction, stays where it is."
-    c, total, sums, counts, spans = centroids, 0., torch.zeros_like(centroids, dtype=wide(centroids.device)), torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device), self.spans(len(X))
-    for part, s, m in workers.map(total_rows, spans, X, c, self.bias(c), self.block): total += part; sums += s; counts += m
-    new = torch.nn.functional.normalize((sums / counts.clamp(min=1)[:, None]).to(c.dtype))
-    return len(X) - total, torch.where((counts[:, None] > 0) & (new.norm(dim=1, keepdim=True) > .5), new, c)
+    total, sums, counts = 0., torch.zeros_like(centroids, dtype=sum_dtype(centroids.device)), torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
+    for part, s, m in workers.map(total_rows, spans_of(len(X)), X, centroids, None): total += part; sums += s; counts += m
+    new = torch.nn.functional.normalize((sums / counts.clamp(min=1)[:, None]).to(centroids.dtype))
+    return len(X) - total, torch.where((counts[:, None] > 0) & (new.norm(dim=1, keepdim=True) > .5), new, centroids)
 
 def fit_progressively(
-    self: KMeans,
     X: Rows, # all rows
+    k: int, # clusters
     workers: Workers, # who makes the passes over all rows
+    max_iter: int = 100, # at most so many passes over all rows
+    seed: int = 0, # of the samples
     gain: float = .0007, # stop when a pass over all rows lowers the error by less than this part of it
 ) -> torch.Tensor: # (k, d) float32
     "Fit unit centroids to growing samples, then to everything."
-    n, sizes, error = len(X), sample_sizes(len(X), self.n_clusters), np.inf
-    planned = n + sum(min(size, n) * STAGES[min(stage, len(STAGES) - 1)] for stage, size in enumerate(sizes))
+    n, sizes, error = len(X), sample_sizes(len(X), k), np.inf
+    planned = n + sum(min(size, n) * ITERATIONS[min(stage, len(ITERATIONS) - 1)] for stage, size in enumerate(sizes))
     with progress(desc='k-means', total=planned, unit=' rows', unit_scale=True) as bar:
-        c = self.fit_samples(X, np.random.default_rng(self.seed), bar)
-        for _ in range(self.max_iter):
+        c = fit_samples(X, k, np.random.default_rng(seed), bar)
+        for _ in range(max_iter):
             before = error
-            error, c = self.pass_over_all(X, c, workers)
+            error, c = pass_over_all(X, c, workers)
             bar.update(n)
             if error > (1 - gain) * before or error < 1e-6 * n: break
     return c
-
-KMeans.pass_over_all, KMeans.fit_progressively = pass_over_all, fit_progressively
 
 # %% ../nbs/02_clustering.ipynb #a426cf6d
 def default_n_clusters(
@@ -479,7 +474,7 @@ def kmeans(
         if not spherical: raise UserError('progressive=True needs spherical=True. Set it, or leave progressive out.')
         if not usual: raise UserError('progressive=True begins with samples and stops by itself: it takes no init and no tol. Leave them out, or set progressive=False.')
         rows = Rows(v, device=best_device(device))
-        with workers_on(client, 1 if rows.device.type != 'cpu' else None) as w: c = km.fit_progressively(rows, w).cpu().numpy()
+        with workers_on(client, 1 if rows.device.type != 'cpu' else None) as w: c = fit_progressively(rows, n_clusters, w, max_iter, seed).cpu().numpy()
         near, similarity = nearest_clusters(v, c, client=client)
         used, labels = np.unique(near[:, 0], return_inverse=True)
         if len(used) < n_clusters: warnings.warn(f'{len(used)} of {n_clusters} clusters are used: no item is nearest to the centroids of the others.')

@@ -18,8 +18,9 @@ from .pairwise import SLACK, Tile, cut, margin, merge_best, tile_best, tile_pair
 from .vectors import Vectors
 
 # %% auto #0
-__all__ = ['FORMAT', 'Plan', 'reaches', 'who_probes', 'probers', 'batches', 'tiles', 'n_pairs', 'twins', 'claim', 'Checkpoint',
-           'remembered', 'in_order', 'Batch', 'planned', 'collect', 'compared', 'wilson', 'measure_recall']
+__all__ = ['CHECKPOINT_FORMAT', 'Plan', 'can_hold', 'who_probes', 'probers_of', 'batches_of', 'tiles_of', 'count_pairs', 'twins',
+           'claim', 'Checkpoint', 'remembered', 'in_order', 'Batch', 'planned', 'collect', 'are_compared', 'wilson',
+           'measure_recall']
 
 # %% ../nbs/04a_comparison.ipynb #8be074d3
 @dataclass(eq=False)
@@ -74,24 +75,22 @@ class Plan:
     def probing(self) -> tuple[np.ndarray, np.ndarray]: return who_probes(self) # see there
 
 # %% ../nbs/04a_comparison.ipynb #44e2acbc
-def reaches(
-    self: Plan,
+def can_hold(
+    plan: Plan, # who is compared with whom
     similarity: np.ndarray, # (m, q) of items to centroids
     items: np.ndarray, # (m,) which items
     clusters: np.ndarray, # (m, q) or (q,) which centroids
 ) -> np.ndarray: # (m, q) bool
     "Can these clusters hold a duplicate of these items?"
-    (low, high), similarity = self.span, similarity.astype(np.float64)
-    possible = np.arccos(np.clip(similarity + self.error, -1, 1)) <= high[clusters] + self.angle
-    possible &= np.arccos(np.clip(similarity - self.error, -1, 1)) >= low[clusters] - self.angle
-    if self.voronoi and self.angle < np.pi / 2:
-        home = self.centroids[self.groups.labels[items]]
-        cosine = home @ self.centroids[clusters].T if np.ndim(clusters) == 1 else np.einsum('md,mqd->mq', home, self.centroids[clusters])
-        between = np.sqrt(np.maximum(2 - 2 * (cosine - self.error), 0))
-        possible &= self.own[items, None] - similarity <= between * np.sin(self.angle) + 2 * self.error
+    (low, high), similarity = plan.span, similarity.astype(np.float64)
+    possible = np.arccos(np.clip(similarity + plan.error, -1, 1)) <= high[clusters] + plan.angle
+    possible &= np.arccos(np.clip(similarity - plan.error, -1, 1)) >= low[clusters] - plan.angle
+    if plan.voronoi and plan.angle < np.pi / 2:
+        home = plan.centroids[plan.groups.labels[items]]
+        cosine = home @ plan.centroids[clusters].T if np.ndim(clusters) == 1 else np.einsum('md,mqd->mq', home, plan.centroids[clusters])
+        between = np.sqrt(np.maximum(2 - 2 * (cosine - plan.error), 0))
+        possible &= plan.own[items, None] - similarity <= between * np.sin(plan.angle) + 2 * plan.error
     return possible
-
-Plan.reaches = reaches
 
 # %% ../nbs/04a_comparison.ipynb #d372d317
 def who_probes(
@@ -102,53 +101,49 @@ def who_probes(
     use = near != plan.groups.labels[:, None]
     use &= np.cumsum(use, axis=1) <= plan.probes - 1
     if plan.use is not None: use &= plan.use[:, None]
-    for s in blocks(len(near), 4096): use[s] &= plan.reaches(similarity[s], np.arange(s.start, s.stop), near[s]) # those that cannot hold a duplicate are left out
+    for s in blocks(len(near), 4096): use[s] &= can_hold(plan, similarity[s], np.arange(s.start, s.stop), near[s]) # those that cannot hold a duplicate are left out
     item, column = np.where(use)
     order = np.argsort(near[item, column], kind='stable')
     return near[item, column][order], item[order]
 
 # %% ../nbs/04a_comparison.ipynb #155ebe61
-def probers(
-    self: Plan,
+def probers_of(
+    plan: Plan, # who is compared with whom
     clusters: np.ndarray, # which clusters
 ) -> list[np.ndarray]: # for each, the items of other clusters that are compared with all of it
     "Who probes these clusters."
-    labels = self.groups.labels
-    if not self.across: return [np.empty(0, np.int64) for _ in clusters]
-    if not self.exact:
-        starts = np.searchsorted(self.probing[0], [clusters, clusters + 1])
-        return [self.probing[1][a:b] for a, b in starts.T]
+    labels = plan.groups.labels
+    if not plan.across: return [np.empty(0, np.int64) for _ in clusters]
+    if not plan.exact:
+        starts = np.searchsorted(plan.probing[0], [clusters, clusters + 1])
+        return [plan.probing[1][a:b] for a, b in starts.T]
     found: list[list[np.ndarray]] = [[] for _ in clusters]
     for s in blocks(len(labels), 4096):
         items = np.arange(s.start, s.stop)
-        ok = self.reaches(self.v.unit(s) @ self.centroids[clusters].T, items, clusters) & (labels[s, None] > clusters)
-        if self.use is not None: ok &= self.use[s, None]
+        ok = can_hold(plan, plan.v.unit(s) @ plan.centroids[clusters].T, items, clusters) & (labels[s, None] > clusters)
+        if plan.use is not None: ok &= plan.use[s, None]
         for f, column in zip(found, ok.T): f.append(items[column])
     others = [np.concatenate(f) for f in found]
-    self.met.update((int(c), len(o) * len(self.members[c])) for c, o in zip(clusters, others))
+    plan.met.update((int(c), len(o) * len(plan.members[c])) for c, o in zip(clusters, others))
     return others
 
-Plan.probers = probers
-
 # %% ../nbs/04a_comparison.ipynb #48fe8b45
-def batches(
-    self: Plan,
+def batches_of(
+    plan: Plan, # who is compared with whom
     clusters: Sequence[int] | np.ndarray | None = None, # which; all if not given
     parts: int = 64, # about so many batches
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]: # clusters that follow each other, and who probes them
     "Cut the clusters into batches: of about the same number of pairs, and with lists of probers that fit into memory."
-    clusters = np.arange(len(self.members)) if clusters is None else np.asarray(clusters, np.int64)
-    sizes = self.sizes[clusters]
+    clusters = np.arange(len(plan.members)) if clusters is None else np.asarray(clusters, np.int64)
+    sizes = plan.sizes[clusters]
     share = np.cumsum(sizes.astype(np.float64) ** 2 + 1) / (sizes.astype(np.float64) ** 2 + 1).sum()
     part = np.minimum((share * parts).astype(np.int64), parts - 1)
-    if self.exact: part = part * len(clusters) + np.arange(len(clusters)) // max(1, int(self.memory / 32 / len(self.v)))
-    for p in np.unique(part): yield clusters[part == p], self.probers(clusters[part == p])
-
-Plan.batches = batches
+    if plan.exact: part = part * len(clusters) + np.arange(len(clusters)) // max(1, int(plan.memory / 32 / len(plan.v)))
+    for p in np.unique(part): yield clusters[part == p], probers_of(plan, clusters[part == p])
 
 # %% ../nbs/04a_comparison.ipynb #b1806339
-def tiles(
-    self: Plan,
+def tiles_of(
+    plan: Plan, # who is compared with whom
     clusters: np.ndarray, # which
     probers: list[np.ndarray], # who probes them
     size: int, # rows a tile
@@ -157,35 +152,31 @@ def tiles(
 ) -> Iterator[Tile]:
     "The tiles of some clusters; with `rows` and `cols`, of those pairs that have one item in each."
     for c, others in zip(clusters, probers):
-        m = self.members[c]
+        m = plan.members[c]
         if rows is None: combinations = [(m, None), (others, m)]
         elif cols is None: combinations = [(m[rows[m]], None), (others[rows[others]], m[rows[m]])]
         else: combinations = [(m[rows[m]], m[cols[m]]), (others[rows[others]], m[cols[m]]), (m[rows[m]], others[cols[others]])]
         for a, b in combinations:
             if len(a) and (b is None or len(b)): yield from (t for t in cut(a, b, size) if t.n_pairs)
 
-Plan.tiles = tiles
-
 # %% ../nbs/04a_comparison.ipynb #2546a7ff
-def n_pairs(
-    self: Plan,
+def count_pairs(
+    plan: Plan, # who is compared with whom
 ) -> int: # each pair once
     "How many pairs the plan compares."
-    inside = int((self.sizes * (self.sizes - 1) // 2).sum())
-    if not self.across: return inside
-    if self.exact:
-        for _ in self.batches([c for c in range(len(self.members)) if c not in self.met]): pass # what `collect` has not counted
-        return inside + sum(self.met.values())
-    cluster, item = self.probing
-    once = int(self.sizes[cluster].sum())
-    key, count = np.unique(self.groups.labels[item].astype(np.int64) * len(self.centroids) + cluster, return_counts=True)
-    a, b = np.divmod(key, len(self.centroids))
-    back = np.searchsorted(key, b * len(self.centroids) + a)
+    inside = int((plan.sizes * (plan.sizes - 1) // 2).sum())
+    if not plan.across: return inside
+    if plan.exact:
+        for _ in batches_of(plan, [c for c in range(len(plan.members)) if c not in plan.met]): pass # what `collect` has not counted
+        return inside + sum(plan.met.values())
+    cluster, item = plan.probing
+    once = int(plan.sizes[cluster].sum())
+    key, count = np.unique(plan.groups.labels[item].astype(np.int64) * len(plan.centroids) + cluster, return_counts=True)
+    a, b = np.divmod(key, len(plan.centroids))
+    back = np.searchsorted(key, b * len(plan.centroids) + a)
     back[back == len(key)] = 0
-    met_twice = int((count * np.where(key[back] == b * len(self.centroids) + a, count[back], 0))[a < b].sum())
+    met_twice = int((count * np.where(key[back] == b * len(plan.centroids) + a, count[back], 0))[a < b].sum())
     return inside + once - met_twice
-
-Plan.n_pairs = n_pairs
 
 # %% ../nbs/04a_comparison.ipynb #c2261f9c
 def twins(
@@ -207,7 +198,7 @@ def twins(
     return item[same], first[same]
 
 # %% ../nbs/04a_comparison.ipynb #704a822a
-FORMAT = 1 # of checkpoints
+CHECKPOINT_FORMAT = 1 # of checkpoints
 
 def claim(
     folder: str | Path, # made if it is not there
@@ -217,10 +208,10 @@ def claim(
     note = folder/'checkpoint.json'
     if note.exists():
         known = from_json(note.read_bytes())
-        if not isinstance(known, dict) or known.get('format') != FORMAT: raise UserError(f'{folder} holds a checkpoint that this version of semdedup does not read. Remove the folder, or give another one.')
+        if not isinstance(known, dict) or known.get('format') != CHECKPOINT_FORMAT: raise UserError(f'{folder} holds a checkpoint that this version of semdedup does not read. Remove the folder, or give another one.')
         return folder
     if any(not p.name.startswith('.') for p in folder.iterdir()): raise UserError(f'{folder} holds other files, and no checkpoint. Give a folder of its own.')
-    write_json(note, dict(format=FORMAT))
+    write_json(note, dict(format=CHECKPOINT_FORMAT))
     return folder
 
 # %% ../nbs/04a_comparison.ipynb #862cb1b1
@@ -234,7 +225,7 @@ class Checkpoint:
         note = self.folder/'checkpoint.json'
         known = json.loads(note.read_text(encoding='utf-8')).get('data')
         if known not in (None, self.data): raise UserError(f'{self.folder} holds a checkpoint of other embeddings. Give another folder, or remove this one.')
-        write_json(note, dict(format=FORMAT, data=self.data))
+        write_json(note, dict(format=CHECKPOINT_FORMAT, data=self.data))
     def read(self, name: str) -> list[np.ndarray] | None: # as `save` was given them
         "What was saved under this name, or None."
         try:
@@ -296,11 +287,11 @@ def planned(
     clusters: np.ndarray | None, only: np.ndarray | None, checkpoint: Checkpoint | None, # as for `collect`
 ) -> Iterator[Batch]:
     "All batches of a plan, those that a checkpoint holds without tiles."
-    for cs, others in plan.batches(clusters):
+    for cs, others in batches_of(plan, clusters):
         file = f'{name}-{digest(cs)}'
         saved = checkpoint.read(file) if checkpoint else None
         pieces = [] if saved else [(None, None)] if only is None else [(only, None), (only, ~only)]
-        yield Batch(file, len(cs), [t for rows, cols in pieces for t in plan.tiles(cs, others, size, rows, cols)], saved)
+        yield Batch(file, len(cs), [t for rows, cols in pieces for t in tiles_of(plan, cs, others, size, rows, cols)], saved)
 
 # %% ../nbs/04a_comparison.ipynb #f34a2c2f
 def collect(
@@ -323,7 +314,7 @@ def collect(
     size = tile_size(plan.memory, v.shape[1], n_workers) if device == 'cpu' else 8192
     key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, plan.use, kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''
     sizes = plan.sizes if clusters is None else plan.sizes[clusters]
-    total = len(sizes) if plan.exact else plan.n_pairs() if clusters is None else int((sizes * (sizes - 1) // 2).sum()) # with `exact`, pairs are known only when their turn comes
+    total = len(sizes) if plan.exact else count_pairs(plan) if clusters is None else int((sizes * (sizes - 1) // 2).sum()) # with `exact`, pairs are known only when their turn comes
 
     def todo() -> Iterator[Tile]:
         for batch in planned(plan, size, f'{kind}-{key}', clusters, only, checkpoint): waiting.append(batch); yield from batch.tiles
@@ -349,23 +340,22 @@ def collect(
     return merge_best(found, place) if best else in_order(found, place, plan.across)
 
 # %% ../nbs/04a_comparison.ipynb #010b9923
-def compared(
-    self: Plan,
+def are_compared(
+    plan: Plan, # who is compared with whom
     i: np.ndarray, # (m,) items
     j: np.ndarray, # (m,) items
 ) -> np.ndarray: # (m,) bool
     "Does the plan compare these pairs?"
-    labels = self.groups.labels
+    labels = plan.groups.labels
     yes = labels[i] == labels[j]
-    if not self.across: return yes
-    if not self.exact:
-        key = lambda item, cluster: item.astype(np.int64) * len(self.centroids) + cluster
-        keys = key(self.probing[1], self.probing[0])
+    if not plan.across: return yes
+    if not plan.exact:
+        key = lambda item, cluster: item.astype(np.int64) * len(plan.centroids) + cluster
+        keys = key(plan.probing[1], plan.probing[0])
         return yes | np.isin(key(i, labels[j]), keys) | np.isin(key(j, labels[i]), keys)
     far, near = np.where(labels[i] > labels[j], i, j), np.where(labels[i] > labels[j], j, i) # the one that probes, and the one that is probed
-    similarity = np.concatenate([np.einsum('ij,ij->i', self.v.unit(far[s]), self.centroids[labels[near[s]]]) for s in blocks(len(far), 1024)] or [np.empty(0)])
-    return yes | np.concatenate([self.reaches(similarity[s, None], far[s], labels[near[s], None])[:, 0] for s in blocks(len(far), 1024)] or [np.empty(0, bool)])
-Plan.compared = compared
+    similarity = np.concatenate([np.einsum('ij,ij->i', plan.v.unit(far[s]), plan.centroids[labels[near[s]]]) for s in blocks(len(far), 1024)] or [np.empty(0)])
+    return yes | np.concatenate([can_hold(plan, similarity[s, None], far[s], labels[near[s], None])[:, 0] for s in blocks(len(far), 1024)] or [np.empty(0, bool)])
 
 # %% ../nbs/04a_comparison.ipynb #0044f6c6
 def wilson(
@@ -398,7 +388,7 @@ def measure_recall(
             found.append((i, j)); bar.update(tile.n_pairs)
     i, j = map(np.concatenate, zip(*found))
     if len(i) == 0: return dict(sample=len(sample), pairs=0, recall=None, low=None, high=None)
-    got = plan.compared(i, j)
+    got = are_compared(plan, i, j)
     ends, weights = np.r_[i, j], np.r_[got, got].astype(float)
     sampled = np.isin(ends, sample); where = np.searchsorted(sample, ends[sampled])
     pairs, hits = np.bincount(where, minlength=len(sample)), np.bincount(where, weights[sampled], len(sample)) # of each sampled item

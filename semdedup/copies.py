@@ -13,10 +13,10 @@ from .core import UserError, Workers, blocks, progress
 # %% auto #0
 __all__ = ['OPPONENTS', 'WAVES', 'PLANE_WEIGHTS', 'MEAN_WEIGHT', 'POWER', 'GROUP', 'CONSTANT', 'SIDE', 'VIEWS', 'TURNS', 'ZOOMS',
            'REACH', 'NOISE', 'FEATURES', 'WEIGHTS', 'OFFSET', 'HOPELESS', 'opponent_planes', 'cosines', 'wave_groups',
-           'Copies', 'wave_rows', 'pair_products', 'small_planes', 'places', 'warp', 'view_rows', 'find_candidates',
-           'blurring', 'blur', 'detail', 'spectrum', 'rough_maps', 'precise_maps', 'misfit', 'moments', 'correlation',
-           'block_correlations', 'features', 'best_maps', 'measure_block', 'measure_pairs', 'check_pairs', 'verify',
-           'best_matches']
+           'Copies', 'wave_rows', 'pair_products', 'small_planes', 'pixel_places', 'warp', 'view_rows',
+           'find_candidates', 'blurring', 'blur', 'detail', 'spectrum', 'rough_maps', 'precise_maps', 'misfit',
+           'moments', 'correlation', 'block_correlations', 'features', 'best_maps', 'measure_block', 'measure_pairs',
+           'check_pairs', 'verify', 'best_matches']
 
 # %% ../nbs/00b_copies.ipynb #b591e977
 OPPONENTS = np.array([[.299, .587, .114], [.5, 0, -.5], [.25, -.5, .25]], np.float32) # luminance, red − blue, purple − green
@@ -94,7 +94,7 @@ def small_planes(
     return x if x.shape[-2:] == (SIDE, SIDE) else F.interpolate(x, (SIDE, SIDE), mode='bilinear', antialias=True)
 
 @functools.cache
-def places() -> torch.Tensor: # (3, SIDE²): x, y and 1, from −1 to 1
+def pixel_places() -> torch.Tensor: # (3, SIDE²): x, y and 1, from −1 to 1
     "Where the pixels are."
     c = (torch.arange(SIDE) + .5) * 2 / SIDE - 1
     y, x = torch.meshgrid(c, c, indexing='ij')
@@ -105,7 +105,7 @@ def warp(
     maps: torch.Tensor, # (p, 2, 3): from places of the result to places in `x`
 ) -> tuple[torch.Tensor, torch.Tensor]: # (p, c, SIDE, SIDE), and (p, SIDE, SIDE): 1 where there is a picture, 0 beyond its edge
     "Read pictures through affine maps."
-    where = (maps @ places()).transpose(1, 2).reshape(-1, SIDE, SIDE, 2)
+    where = (maps @ pixel_places()).transpose(1, 2).reshape(-1, SIDE, SIDE, 2)
     return F.grid_sample(x, where, padding_mode='border', align_corners=False), (where.abs() <= 1).all(-1).float()
 
 # %% ../nbs/00b_copies.ipynb #b74609dc
@@ -197,7 +197,7 @@ def precise_maps(
     steps: int = 8, # improvements
 ) -> torch.Tensor: # (p, 2, 3)
     "Improve maps until `b`, read through them, fits `a`, up to brightness and contrast."
-    x, y, _ = places()
+    x, y, _ = pixel_places()
     a, b = blur(a, .8), blur(b, .8)[:, None]
     edge = F.pad(a[:, None], (1, 1, 1, 1), mode='replicate')[:, 0]
     dx, dy = [(d * SIDE / 4).flatten(1) for d in (edge[:, 1:-1, 2:] - edge[:, 1:-1, :-2], edge[:, 2:, 1:-1] - edge[:, :-2, 1:-1])]

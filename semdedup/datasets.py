@@ -17,7 +17,7 @@ import numpy as np
 from .core import LATER, UserError, Workers, as_array, check_finite, check_name, check_range, data_root, digest, make_folder, progress
 
 # %% auto #0
-__all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'SIDE', 'INSTALLED', 'DATASETS', 'refuse_single', 'as_images', 'as_labels',
+__all__ = ['FMNIST_CLASSES', 'TORCHVISION', 'COMMON_SIDE', 'INSTALLED', 'DATASETS', 'refuse_single', 'as_images', 'as_labels',
            'as_index', 'Split', 'Images', 'class_names', 'from_arrays', 'read_npz', 'fmnist_mini', 'digits', 'patience',
            'open_torchvision', 'all_of', 'last_fifth', 'torchvision_images', 'load_images', 'changed', 'with_copies',
            'draw_aside', 'holdout']
@@ -199,7 +199,7 @@ TORCHVISION = {'mnist': ('MNIST', 'MNIST/raw/train-images-idx3-ubyte.gz, …', '
                'cifar10': ('CIFAR10', 'cifar-10-python.tar.gz', 'train'), 'cifar100': ('CIFAR100', 'cifar-100-python.tar.gz', 'train'),
                'svhn': ('SVHN', 'train_32x32.mat, test_32x32.mat', 'split'), 'caltech101': ('Caltech101', 'caltech101/101_ObjectCategories/accordion/image_0001.jpg, …', ''),
                'stanford-cars': ('StanfordCars', 'stanford_cars/devkit/cars_train_annos.mat and cars_meta.mat, stanford_cars/cars_test_annos_withlabels.mat, stanford_cars/cars_train/00001.jpg, …', 'split')}
-SIDE = 64 # pixels a side of images that come in many sizes
+COMMON_SIDE = 64 # pixels a side of images that come in many sizes
 
 # %% ../nbs/00_datasets.ipynb #60d19b2c
 @contextmanager
@@ -233,7 +233,7 @@ def all_of(
     if hasattr(part, 'data'): return np.asarray(part.data), np.asarray(part.targets if hasattr(part, 'targets') else part.labels)
     def one(i: int) -> tuple[np.ndarray, int]:
         image, label = part[i]
-        return np.asarray(image.convert('RGB').resize((SIDE, SIDE), 2)), int(label) # 2: bilinear, antialiased
+        return np.asarray(image.convert('RGB').resize((COMMON_SIDE, COMMON_SIDE), 2)), int(label) # 2: bilinear, antialiased
     with Workers() as w: images, labels = zip(*progress(w.map(one, range(len(part))), 'decoding', len(part), ' images'))
     return np.stack(images), np.array(labels)
 

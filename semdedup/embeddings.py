@@ -149,7 +149,7 @@ def read_weights(
         else: state = torch.load(path, map_location='cpu', weights_only=True)
         state = next((state[k] for k in ('state_dict', 'model', 'teacher') if isinstance(state.get(k), dict)), state) # a checkpoint of a training
         out = OrderedDict((k.removeprefix('module.'), v.float() if torch.is_floating_point(v) else v) for k, v in state.items())
-        out._metadata = {k.removeprefix('module.'): v for k, v in getattr(state, '_metadata', {}).items()} # versions of modules, which some of them ask for
+        vars(out)['_metadata'] = {k.removeprefix('module.'): v for k, v in getattr(state, '_metadata', {}).items()} # versions of modules, which some of them ask for
         return out
 
 # %% ../nbs/01_embeddings.ipynb #1f8e53e4
@@ -232,12 +232,12 @@ def fill(
 ) -> None:
     "Put weights into a network; raises `UserError` if they are another network's. The classifier is not used, so it may be missing or another."
     own = module.state_dict()
-    versions, state = getattr(state, '_metadata', None) or own._metadata, {k if k in own else named_as_now(k): v for k, v in state.items()}
+    versions, state = getattr(state, '_metadata', None) or vars(own)['_metadata'], {k if k in own else named_as_now(k): v for k, v in state.items()}
     unused = lambda k: k.endswith('num_batches_tracked') or (head and k.startswith(f'{head}.'))
     wrong = [k for k in own if not unused(k) and (k not in state or state[k].shape != own[k].shape)] or [k for k in state if k not in own and not unused(k) and not k.lower().startswith('aux')]
     if wrong: raise UserError(f'These weights are not those of {what}: {len(wrong)} names are missing, unknown or of another shape, such as {wrong[0]}. Give the file that belongs to it.')
     kept = OrderedDict((k, v) for k, v in state.items() if k in own and v.shape == own[k].shape)
-    kept._metadata = versions
+    vars(kept)['_metadata'] = versions
     module.load_state_dict(kept, strict=False)
 
 # %% ../nbs/01_embeddings.ipynb #0fd5a002
@@ -337,7 +337,7 @@ def hub_answers(
 ) -> None:
     "Ask the Hugging Face hub about a model that is not in its cache; whatever its client raises if no answer comes."
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import HfHubHTTPError
+    from huggingface_hub.utils import HfHubHTTPError # type: ignore[attr-defined]
     repo, _, revision = repo.partition('@')
     if next(Path(constants.HF_HUB_CACHE).glob(f'models--{repo.replace("/", "--")}/snapshots/*/*'), None): return
     start = time.monotonic()
@@ -374,7 +374,7 @@ def timm_encoder(
             if known.hf_hub_id: hub_answers(known.hf_hub_id)
             module = timm.create_model(name, pretrained=True, **resized)
         module.reset_classifier(0) # type: ignore[operator] # a method of timm's networks
-    how = timm.data.resolve_model_data_config(module)
+    how = timm.data.resolve_model_data_config(module) # type: ignore[attr-defined] # it is public, and not in their __all__
     return TorchEncoder(name, module, size or how['input_size'][-1], tuple(how['mean']), tuple(how['std']), weights=source, device=device,
                         interpolation='bicubic' if how['interpolation'] == 'bicubic' else 'bilinear')
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 from .clustering import Clusters, kmeans
@@ -20,7 +20,8 @@ from .core import LATER, UserError, Workers, atomic_write, blocks, cache_dir, ch
 from .embeddings import best_device, get_encoder, name_of
 from .pairwise import SLACK, first_best, nearest_rows
 from .photos import FORMATS, NothingToName, Photos, from_pixels, header, open_photos
-from .pruning import COLUMNS, KEEP_ORDERS, PRUNE_TYPES, RULES, Evidence, Selection, cluster_for, compare, keep_order, priorities, prune, select, size_left, target_size, with_best_of_twins, with_invalid, write_manifest
+from .evidence import RULES, Evidence, cluster_for, compare, with_best_of_twins
+from .pruning import COLUMNS, KEEP_ORDERS, PRUNE_TYPES, Selection, keep_order, priorities, prune, select, size_left, target_size, with_invalid, write_manifest
 from .ranking import RANK_TYPES, rank
 from .scanning import Scanned, same_pixels, scan, typical_side
 from .vectors import Vectors, as_similarity, join, open_vectors
@@ -30,13 +31,13 @@ __all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALL
            'FACTS', 'HOW', 'TEMPORARY', 'ENDING', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
            'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
            'round_down', 'suggest_from', 'are_two_heaps', 'where_copies_begin', 'fewer_are_expected', 'widest_gap',
-           'draw', 'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar',
-           'has_views', 'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'beyond_copies', 'tally',
-           'known_copies', 'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide',
-           'looks_closer', 'dedup', 'prune_photos', 'folder_name', 'told_apart', 'file_name', 'content_of', 'is_there',
-           'place_file', 'check_folder', 'write_folder', 'write_contents', 'clear_folder', 'Leaks', 'common_classes',
-           'first_of', 'same_in_training', 'nearest_training_rows', 'nearest_by_embedding', 'best_match',
-           'nearest_by_pictures', 'match', 'spread', 'leak_table', 'open_both', 'scan_both', 'leaks']
+           'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar', 'has_views',
+           'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'beyond_copies', 'tally', 'known_copies',
+           'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide', 'looks_closer',
+           'dedup', 'prune_photos', 'folder_name', 'told_apart', 'file_name', 'content_of', 'is_there', 'place_file',
+           'names_below', 'write_files', 'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'first_of',
+           'same_in_training', 'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures',
+           'match', 'spread', 'leak_table', 'open_both', 'scan_both', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'colours', 'bytes'), 'sharpest': ('sharp', 'pixels', 'colours', 'bytes')} # keep order → columns, the highest first
@@ -192,6 +193,20 @@ class Suggestion:
     found: int = 0 # so many of `nearest` reach the threshold
     odds: bool = False # are these probabilities, and not cosines?
     mixture: Mixture | None = field(default=None, repr=False) # what was fitted, if anything was
+    def draw(self,
+        ax: Any = None, # a matplotlib axis; a new figure if not given
+    ) -> Any: # the axis
+        "Nearest neighbours against random pairs, and the threshold."
+        import matplotlib.pyplot as plt
+        if ax is None: ax = plt.subplots(figsize=(7, 2.8), layout='constrained')[1]
+        bins = histogram_of(self)
+        count, _, _ = ax.hist(bins['edges'][:-1], bins['edges'], weights=bins['nearest'], color='C0', alpha=.7, label='nearest neighbour')
+        if bins['chance'] is not None: ax.stairs(bins['chance'], bins['edges'], color='.4', label='random pairs (scaled)')
+        if bins['null'] is not None: ax.stairs(bins['null'], bins['edges'], color='C1', label='expected without a copy')
+        ax.axvline(stretched(1 - self.eps, self.odds), color='C3', lw=1.5, label=f'suggested: eps = {self.eps:g}')
+        ax.set(xticks=stretched(np.array(TICKS[self.odds]), self.odds), xticklabels=[f'{t:g}' for t in TICKS[self.odds]], xlim=SPAN[self.odds], ylim=(0, 1.3 * max(np.max(count, initial=1), 1)), xlabel='similarity', ylabel='images')
+        ax.legend(frameon=False, fontsize=8); ax.spines[['top', 'right']].set_visible(False)
+        return ax
 
 def announced(
     s: Suggestion, # of a threshold that nobody gave
@@ -285,22 +300,6 @@ def widest_gap(
     return ends if best < np.log(level) else None
 
 # %% ../nbs/08a_own.ipynb #ba3f6b35
-def draw(
-    self: Suggestion,
-    ax: Any = None, # a matplotlib axis; a new figure if not given
-) -> Any: # the axis
-    "Nearest neighbours against random pairs, and the threshold."
-    import matplotlib.pyplot as plt
-    if ax is None: ax = plt.subplots(figsize=(7, 2.8), layout='constrained')[1]
-    bins = histogram_of(self)
-    count, _, _ = ax.hist(bins['edges'][:-1], bins['edges'], weights=bins['nearest'], color='C0', alpha=.7, label='nearest neighbour')
-    if bins['chance'] is not None: ax.stairs(bins['chance'], bins['edges'], color='.4', label='random pairs (scaled)')
-    if bins['null'] is not None: ax.stairs(bins['null'], bins['edges'], color='C1', label='expected without a copy')
-    ax.axvline(stretched(1 - self.eps, self.odds), color='C3', lw=1.5, label=f'suggested: eps = {self.eps:g}')
-    ax.set(xticks=stretched(np.array(TICKS[self.odds]), self.odds), xticklabels=[f'{t:g}' for t in TICKS[self.odds]], xlim=SPAN[self.odds], ylim=(0, 1.3 * max(np.max(count, initial=1), 1)), xlabel='similarity', ylabel='images')
-    ax.legend(frameon=False, fontsize=8); ax.spines[['top', 'right']].set_visible(False)
-    return ax
-
 SPAN = {False: (-.7, 9.3), True: (-9., 9.)} # of the stretched scale, for cosines and for probabilities
 TICKS = {False: (0, .5, .9, .99, .999, .9999), True: (.001, .01, .1, .5, .9, .99, .999)}
 
@@ -313,8 +312,6 @@ def histogram_of(
     count = lambda v: np.histogram(np.clip(stretched(v, s.odds), edges[0], edges[-1]), edges)[0].astype(float)
     return dict(edges=edges, nearest=count(s.nearest), chance=count(s.chance) * len(s.nearest) / len(s.chance) if len(s.chance) else None,
                 null=-np.diff(s.mixture.expected(edges)) * (s.nearest < 1 - SURE[s.odds]).sum() if s.mixture else None)
-
-Suggestion.draw = draw
 
 # %% ../nbs/08a_own.ipynb #5f4a5636
 def suggest_eps(
@@ -534,13 +531,25 @@ class Found(Selection):
     decide: Callable[..., Found] | None = field(default=None, repr=False) # makes the same with another eps or target
     def rethreshold(self, eps: float) -> Found: # from 0 to 2
         "What `dedup` returns for another eps, without looking at the images again."
-        return self.decide(eps=check_range('eps', eps, 0, 2)) if self.decide else Selection.rethreshold(self, eps)
+        return self.decide(eps=check_range('eps', eps, 0, 2)) if self.decide else Selection.rethreshold(self, eps) # type: ignore[return-value] # which raises: there are no pairs
     def resize(self, target: float | int) -> Found: # a share, or a number
         "What `dedup` returns for another number of images, without looking at them again."
-        return self.decide(target=target) if self.decide else Selection.resize(self, target)
-    def add(self, *args: Any, **kwargs: Any) -> None: # whatever is given
+        return self.decide(target=target) if self.decide else Selection.resize(self, target) # type: ignore[return-value]
+    def add(self, *args: Any, **kwargs: Any) -> NoReturn: # whatever is given
         "Raises `UserError`."
         raise UserError('add is for embeddings. Put the new images into the folder and call dedup again: what was scanned is not scanned again.')
+    def check_folder(self,
+        to: str | Path, # the new folder
+        how: str = 'copy', # copy, link (hard links) or symlink
+    ) -> dict[int, str]: # names below it, by position
+        "May what stays go into this folder? Raises `UserError` if it holds anything else, or lies among the images. Nothing is written; what a killed run had half-written is removed."
+        return names_below(self.photos, self.keep, Path(to), check_name('way', how, HOW))
+    def write_folder(self,
+        to: str | Path, # the new folder
+        how: str = 'copy', # copy, link (hard links) or symlink
+    ) -> Path: # the same
+        "Put what stays into a folder of its own, with the same names below it; raises `UserError` as `check_folder` does."
+        return write_files(self.photos, self.check_folder(to, how), Path(to), how)
     @property
     def classes(self) -> list[str]:
         "Names of the classes, by label."
@@ -796,16 +805,15 @@ def place_file(
             raise
 
 # %% ../nbs/08a_own.ipynb #5c828dee
-def check_folder(
-    self: Found,
-    to: str | Path, # the new folder
-    how: str = 'copy', # copy, link (hard links) or symlink
-) -> dict[int, str]: # names below it, by position
-    "May what stays go into this folder? Raises `UserError` if it holds anything else, or lies among the images. Nothing is written; what a killed run had half-written is removed."
-    check_name('way', how, HOW)
-    photos, to = self.photos, Path(to)
+def names_below(
+    photos: Photos, # all images
+    keep: np.ndarray, # (m,) int64, those that go there
+    to: Path, # the new folder
+    how: str, # of `HOW`
+) -> dict[int, str]: # by position
+    "The names of images in a folder of their own, which holds nothing else."
     if photos.folder is not None and to.resolve().is_relative_to(photos.folder.resolve()): raise UserError(f'{to} lies inside of {photos.folder}, and would be taken for images the next time. Choose another folder.')
-    names = {int(i): file_name(photos, i) for i in self.keep}
+    names = {int(i): file_name(photos, i) for i in keep}
     made = any(photos.path(i) is None for i in names)
     if made and how != 'copy': raise UserError(f'{photos.source} has no files to link to. Use copies (--copy).')
     if made: names = told_apart(names)
@@ -815,27 +823,25 @@ def check_folder(
     clear_folder(to, {name + ending for name in names.values() for ending in ('', *(ENDING.values() if made else ()))})
     return names
 
-def write_folder(
-    self: Found,
-    to: str | Path, # the new folder
-    how: str = 'copy', # copy, link (hard links) or symlink
+def write_files(
+    photos: Photos, # all images
+    names: dict[int, str], # of those that go there, by position
+    to: Path, # the new folder
+    how: str, # of `HOW`
 ) -> Path: # the same
-    "Put what stays into a folder of its own, with the same names below it; raises `UserError` as `check_folder` does."
-    names, photos, to = self.check_folder(to, how), self.photos, Path(to)
+    "Put images into a folder: copies of files, links to them, or new files where they have none."
     files = {i: path for i in names if (path := photos.path(i)) is not None}
-    if len(files) < len(names): return self.write_contents(to, names)
+    if len(files) < len(names): return write_contents(photos, names, to)
     todo = [i for i in progress(names, 'looking', unit=' files') if not is_there(files[i], to/names[i], how)]
     for i in progress(todo, {'copy': 'copying', 'link': 'linking', 'symlink': 'linking'}[how], unit=' files'): place_file(files[i], to/names[i], how)
     return make_folder(to)
 
 def write_contents(
-    self: Found,
-    to: Path, # the new folder
-    names: dict[int, str], # by position
+    photos: Photos, names: dict[int, str], to: Path, # as for `write_files`
 ) -> Path: # the same
-    "`write_folder` for images that have no files of their own."
+    "`write_files` for images that have no files of their own."
     for i in progress(names, 'writing', unit=' files'):
-        data, name = content_of(self.photos, i, names[i])
+        data, name = content_of(photos, i, names[i])
         if (to/name).exists():
             if (to/name).read_bytes() != data: raise UserError(f'{to/name} is there already, and is something else. Choose another folder, or remove it.')
             continue
@@ -854,8 +860,6 @@ def clear_folder(
         if name in names: continue
         if path.name.startswith(TEMPORARY) or (path.name.startswith('.') and path.name.endswith('.tmp')): path.unlink()
         else: raise UserError(f'{to} holds other files, such as {name!r}: it would not be what the manifest says. Choose an empty folder, or remove this one.')
-
-Found.check_folder, Found.write_folder, Found.write_contents = check_folder, write_folder, write_contents
 
 # %% ../nbs/08a_own.ipynb #863d4178
 @dataclass(eq=False, repr=False)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'PLAIN', 'HIDDEN', 'TRAIN', 'TEST', 'VAL', 'LABELS', 'Unreadable', 'why',
            'formats', 'max_pixels', 'relax_pillow', 'relaxed', 'header', 'eight_bits', 'flatten', 'Picture',
            'beyond_pixels', 'upright', 'turn', 'from_pixels', 'plain_header', 'small_jpeg', 'decode', 'squeeze',
-           'as_chw', 'Photos', 'Files', 'stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at',
+           'as_chw', 'Photos', 'Files', 'file_stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at',
            'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'plain_label', 'number_labels', 'Members',
            'tar_members', 'tar_label', 'from_tars', 'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column',
-           'from_parquet', 'class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items',
+           'from_parquet', 'hf_class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items',
            'from_hugging_face', 'from_dataset', 'open_path', 'shards', 'load_hugging_face', 'NothingToName',
            'are_paths', 'open_photos', 'positions_in', 'PhotoDataset']
 
@@ -323,7 +323,7 @@ class Files:
             with open(path, 'rb', buffering=0) as f: return f.read()
         except (OSError, ValueError, MemoryError) as e: raise Unreadable(why(e)) from e
 
-def stamp(
+def file_stamp(
     s: os.stat_result | None, # what the system says of a file
 ) -> tuple[int, int, int]:
     "What changes when a file does."
@@ -397,7 +397,7 @@ def list_folder(
         if inode(s) in there: skipped['links to images that are in the list'] += 1
         else: found[path] = s
     names = sorted(found, key=folder_order)
-    return Files(root, names, np.array([stamp(found[n]) for n in names], np.int64).reshape(-1, 3)), dict(skipped)
+    return Files(root, names, np.array([file_stamp(found[n]) for n in names], np.int64).reshape(-1, 3)), dict(skipped)
 
 def look_at(
     path: str, # a file
@@ -457,7 +457,7 @@ def from_paths(
     try: root = os.path.commonpath([os.path.dirname(p) for p in whole])
     except ValueError: root = '' # on several drives
     names = [os.path.relpath(p, root) if root else p for p in whole]
-    reader = Files(root, names, np.array([stamp(look_at(p)) for p in whole], np.int64).reshape(-1, 3))
+    reader = Files(root, names, np.array([file_stamp(look_at(p)) for p in whole], np.int64).reshape(-1, 3))
     return Photos(f'{len(whole):,} files in {root}', [printable(n) for n in names], reader, folder=Path(root) if root else None)
 
 # %% ../nbs/00a_photos.ipynb #20d8a9ab
@@ -520,7 +520,7 @@ def tar_members(
                 try: m = t.next()
                 except tarfile.TarError: skipped[f'the rest of {printable(os.path.basename(path))}, which is damaged'] += 1; return
                 if m is None: return
-                t.members.clear() # it would keep them all
+                t.members.clear() # type: ignore[attr-defined] # it would keep them all
                 if m.isreg() and m.sparse is None: yield m.name, m.offset_data, m.size
     except (OSError, tarfile.TarError) as e:
         raise UserError(f'{path} cannot be read as an uncompressed tar ({why(e)}). If it is compressed, unpack it with gzip -d or the like first.') from e
@@ -558,7 +558,7 @@ def from_tars(
             elif os.path.splitext(base)[1].lower() in ENDINGS: names.append(before + printable(name)); places.append((which, start, size)); keys.append(key)
             elif ending in ('.cls', '.json') and size < 2**20: notes.setdefault(key, {})[ending] = (which, start, size)
             else: skipped[ending] += 1
-    reader = Members(paths, [stamp(os.stat(t)) for t in paths], np.array(places, np.int64).reshape(-1, 3))
+    reader = Members(paths, [file_stamp(os.stat(t)) for t in paths], np.array(places, np.int64).reshape(-1, 3))
     source = paths[0] if len(paths) == 1 else f'{len(paths)} tars in {os.path.dirname(paths[0])}'
     photos = Photos(source, names, reader, skipped=dict(skipped))
     if notes: photos.labels, photos.classes = tar_labels(keys, notes, reader, label_column)
@@ -662,16 +662,16 @@ def from_parquet(
             label = label_column or next((c for c in LABELS if c in f.schema_arrow.names), None)
             check_column(path, label, f.schema_arrow.names)
             values += f.read([label]).column(0).to_pylist() if label else [None] * f.metadata.num_rows
-            names, sizes = names or class_names(f.schema_arrow, label), [f.metadata.row_group(g).num_rows for g in range(f.metadata.num_row_groups)]
+            names, sizes = names or hf_class_names(f.schema_arrow, label), [f.metadata.row_group(g).num_rows for g in range(f.metadata.num_row_groups)]
         before, rows = f'{printable(Path(path).stem)}/' if len(paths) > 1 else '', f.metadata.num_rows
         if sum(sizes) != rows or len(values) != len(ids) + rows: raise UserError(f'{path} says that it has {rows} rows, and holds {sum(sizes)}: it is damaged. Write it again, or leave it out.')
         ids += [f'{before}{r:06d}' for r in range(rows)]
         for g, size in enumerate(sizes): groups.append((at, which, g)); at += size
-    reader = Cells(paths, [stamp(os.stat(f)) for f in paths], np.array(groups, np.int64).reshape(-1, 3), column or '')
+    reader = Cells(paths, [file_stamp(os.stat(f)) for f in paths], np.array(groups, np.int64).reshape(-1, 3), column or '')
     labels, classes = number_labels(values, names) if any(v is not None for v in values) else (None, [])
     return Photos(paths[0] if len(paths) == 1 else f'{len(paths)} Parquet files in {os.path.dirname(paths[0])}', ids, reader, labels, classes)
 
-def class_names(
+def hf_class_names(
     schema: pa.Schema, # of the table
     label: str | None, # the column with labels
 ) -> list[str] | None:
@@ -710,7 +710,7 @@ def from_array(
     if not usual or a.dtype != np.uint8 or a.size == 0: a, file = as_images(a, source), '' # checks, and converts
     y, names = (None, []) if labels is None else number_labels(labels, classes)
     if y is not None and len(y) != len(a): raise UserError(f'{source}: {len(y)} labels for {len(a)} images; expected one an image.')
-    reader = Stack(None, file, stamp(os.stat(file))) if file else Stack(a)
+    reader = Stack(None, file, file_stamp(os.stat(file))) if file else Stack(a)
     return Photos(source, [f'{before}{i:06d}' for i in range(len(a))], reader, y, names)
 
 def from_npy(

@@ -19,7 +19,7 @@ from .core import atomic_write, write_json
 from .selections import is_chance
 
 # %% auto #0
-__all__ = ['COLOURS', 'LINE_COLOURS', 'SPACES', 'FAR', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'printable',
+__all__ = ['COLOURS', 'LINE_COLOURS', 'SPACES', 'FAR', 'new_figure', 'plot_bands', 'plot_centroid_similarity', 'drawable',
            'plot_cluster_classes', 'colour_of', 'plot_accuracy', 'plot_gain', 'plot_sweep', 'plot_lines',
            'plot_seconds', 'plot_curves', 'show_image', 'plot_pairs', 'publish']
 
@@ -60,7 +60,7 @@ def plot_bands(
             ax.plot(s.q50, y, 'o', ms=3.5, color=c, mec='white', mew=.6)
         ax.set(yticks=range(len(order)), yticklabels=order, title=space, xlabel='cosine similarity of two images of the cluster', ylabel='cluster')
         ax.invert_yaxis()
-    handles = [plt.Line2D([], [], color=c, lw=3.5, label=f'{stage} pruning') for stage, c in (('before', SPACES[0]), ('after', '#9ca3af'))]
+    handles = [Line2D([], [], color=c, lw=3.5, label=f'{stage} pruning') for stage, c in (('before', SPACES[0]), ('after', '#9ca3af'))]
     fig.legend(handles=handles, frameon=False, fontsize=8, loc='outside upper right', ncols=2)
     return fig
 
@@ -76,7 +76,7 @@ def plot_centroid_similarity(
     return fig
 
 # %% ../nbs/07_plots.ipynb #021b6406
-def printable(
+def drawable(
     text: str, # a name that comes from data
 ) -> str:
     "A name without control characters, which no font can draw and no SVG may hold."
@@ -94,7 +94,7 @@ def plot_cluster_classes(
         sizes = m.sum(axis=1)
         sns.heatmap(m.div(sizes, axis=0) * 100, ax=ax, cmap='mako_r', vmin=0, vmax=100, xticklabels=False, yticklabels=False, cbar=ax is axes[0, -1], cbar_kws=dict(label='of the cluster (%)'), linewidths=.3)
         ax.set(title=space, ylabel='cluster (images)', xlabel=''); ax.set_yticks(np.arange(len(m)) + .5, [f'{c} ({n:,})' for c, n in sizes.items()], rotation=0)
-        ax.set_xticks(np.arange(len(classes)) + .5, [printable(c) for c in classes], rotation=60, ha='right', parse_math=False)
+        ax.set_xticks(np.arange(len(classes)) + .5, [drawable(c) for c in classes], rotation=60, ha='right', parse_math=False)
     return fig
 
 # %% ../nbs/07_plots.ipynb #b2c33a01
@@ -182,7 +182,7 @@ def plot_lines(
             t = table[(table.dataset == name) & (table.line == line)].sort_values('ratio')
             if len(t): ax.errorbar(100 * t.ratio * (1 + .03 * (i - 1.5)), t.gain, t.gain_ci95, color=LINE_COLOURS[i % 4], marker='o', ms=3.5, capsize=2, lw=1.4, label=names[line])
         ratios = sorted(set(table.ratio))
-        ax.set(xscale='log', title=printable(name), xlabel='images kept (%)'); ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
+        ax.set(xscale='log', title=drawable(name), xlabel='images kept (%)'); ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
     small = table[table.gain.abs() < 8]; half = small.gain_ci95.fillna(0) # a single seed has no interval
     axes[0, 0].set(ylabel='points against random', ylim=(max(min((small.gain - half).min(), 0), -4) - .3, max((small.gain + half).max(), 0) + .3) if len(small) else (-4.3, 1))
     shown = {l: h for ax in axes[0] for h, l in zip(*ax.get_legend_handles_labels())}

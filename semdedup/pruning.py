@@ -5,35 +5,29 @@
 # %% ../nbs/05_pruning.ipynb #757d08bb
 from __future__ import annotations
 import html, json, os
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 import numpy as np
 import pandas as pd
-from .clustering import Clusters, check_n_clusters, default_n_clusters, kmeans, nearest_clusters
-from .comparison import Checkpoint, Plan, claim, collect, in_order, measure_recall, remembered, twins
-from .core import LATER, UserError, Workers, atomic_write, check_name, check_range, check_seed, cpu_count, digest, from_json, parse_bytes, progress, readable, some_rows, workers_on
+from .clustering import Clusters, nearest_clusters
+from .comparison import Checkpoint, Plan, claim, collect, count_pairs, measure_recall
+from .core import UserError, atomic_write, check_name, check_range, check_seed, digest, from_json, parse_bytes, readable, some_rows
 from .embeddings import best_device
-from .pairwise import SLACK, Tile, first_best, merge_best, pair_histogram, tile_best, tile_pairs, tile_size
+from .evidence import RULES, BelowFloor, Evidence, cluster_for, compare, cover_in_parts, cover_to_size, covered_by, greedy_cover, most_duplicated, stand_ins
 from .photos import positions_in
 from .ranking import Ranking, as_scores
 from .vectors import Vectors, join, open_vectors
 
 # %% auto #0
-__all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'RULES', 'FIRST_GUESS', 'FORMAT', 'Selection', 'make_selection',
-           'apportion', 'total_of', 'common', 'diverse', 'systematic', 'equal_shares', 'stratified', 'places',
-           'keep_in_clusters', 'prune', 'check_classes', 'class_floors', 'keep_with_floors', 'hard', 'easy', 'first',
-           'shuffled', 'priorities', 'keep_order', 'greedy_cover', 'covered_by', 'find_stand_ins', 'BelowFloor',
-           'Evidence', 'with_twins', 'choose_floor', 'Among', 'workers_for', 'cover_part', 'cover_in_parts',
-           'stand_ins', 'Decided', 'target_size', 'most_duplicated', 'out_of_reach', 'find_eps', 'search_eps',
-           'fill_up', 'count_kept', 'enough_for', 'cover_to_size', 'cluster_for', 'without_twins', 'with_best_of_twins',
-           'guess_threshold', 'compare_in_parts', 'pairs_in_memory', 'compare', 'nearest_of_earlier', 'duplicates',
-           'blank_table', 'with_invalid', 'size_left', 'select', 'known', 'again', 'rethreshold', 'resize', 'one_of',
-           'check_groups', 'check_ids', 'deduplicate', 'check_new', 'decide_new', 'Grown', 'add', 'rows_of', 'subset',
-           'sampler', 'select_rows', 'write_manifest', 'to_parquet', 'from_parquet']
+__all__ = ['COLUMNS', 'PRUNE_TYPES', 'REASONS', 'KEEP_ORDERS', 'FORMAT', 'Selection', 'make_selection', 'apportion', 'total_of',
+           'common', 'diverse', 'systematic', 'equal_shares', 'stratified', 'places', 'keep_in_clusters', 'prune',
+           'check_classes', 'class_floors', 'keep_with_floors', 'hard', 'easy', 'first', 'shuffled', 'priorities',
+           'keep_order', 'blank_table', 'with_invalid', 'target_size', 'size_left', 'select', 'find_stand_ins', 'known',
+           'again', 'one_of', 'check_groups', 'check_ids', 'deduplicate', 'check_new', 'decide_new', 'Grown', 'grow',
+           'write_manifest', 'read_manifest']
 
 # %% ../nbs/05_pruning.ipynb #6286138d
 COLUMNS = {'index': 'int64', 'id': 'str', 'cluster': 'int64', 'similarity': 'float32', 'rank': 'int64', 'kept': 'bool', 'reason': 'str',
@@ -58,6 +52,61 @@ class Selection:
     def hash(self) -> str:
         "A digest of the configuration and of what stays: equal for equal selections."
         return digest(self.config, self.keep)
+    def rethreshold(self,
+        eps: float, # another one
+    ) -> Selection: # what `deduplicate` with this eps gives
+        "The same for another eps, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
+        return again(self, eps=float(check_range('eps', eps, 0, 2)), target=None)
+    def resize(self,
+        target: float | int, # keep this many items, or this fraction
+    ) -> Selection: # what `deduplicate` with this target and the same clusters gives, where memory holds all pairs: else the eps that reaches the target is another within its steps
+        "The same for another number of items, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
+        return again(self, eps=None, target=target)
+    def add(self,
+        x_new: Any, # (m, d) embeddings of the new items: anything that `open_vectors` takes
+        ids: Any = None, # (m,) names of the new items; the positions that follow if not given
+    ) -> Selection: # of all items, the old ones first, with the decisions that they had
+        "Decide for new items against those that are kept."
+        return grow(self, x_new, ids)
+
+    def rows_of(self,
+        dataset: Any, # a data set with a length, and files of its own in `samples` if it has them
+    ) -> list[int]: # positions in the data set
+        "Where the kept items are in a data set: by file name where it knows them, else by position."
+        return positions_in(dataset, self.table['id'].to_numpy(), self.keep)
+    def subset(self,
+        dataset: Any, # a torch data set, with the same files or the same order; or one of Hugging Face
+    ) -> Any: # a torch.utils.data.Subset; or what select gives
+        "The kept items of a data set."
+        if hasattr(dataset, 'select') and hasattr(dataset, 'features'): return self.select(dataset)
+        from torch.utils.data import Subset
+        return Subset(dataset, self.rows_of(dataset))
+    def sampler(self,
+        dataset: Any, # a torch data set, with the same files or the same order
+        seed: int = 0, # of the order, another one in each epoch
+    ) -> Any: # a torch.utils.data.SubsetRandomSampler
+        "Draws the kept items of a torch data set in random order: for `DataLoader(dataset, sampler=…)`."
+        import torch
+        return torch.utils.data.SubsetRandomSampler(self.rows_of(dataset), torch.Generator().manual_seed(check_seed(seed)))
+    def select(self,
+        dataset: Any, # a Hugging Face data set in the same order
+    ) -> Any: # the same kind of data set
+        "The kept items of a Hugging Face data set."
+        if not hasattr(dataset, 'select'): raise UserError(f'{type(dataset).__name__} has no select: it is no Hugging Face data set. For torch data sets there is subset.')
+        return dataset.select(self.rows_of(dataset))
+
+    def to_parquet(self,
+        path: str | Path, # the file to be written or replaced
+    ) -> Path: # the same
+        "Write the table and the configuration as Parquet."
+        return write_manifest(self.table, dict(config=self.config, stats=self.stats), path)
+    @staticmethod
+    def from_parquet(
+        path: str | Path, # a file that `to_parquet` wrote
+    ) -> Selection:
+        "Read a selection; raises `UserError` for anything that is not one."
+        return read_manifest(path)
+
     def __len__(self) -> int: return len(self.table)
     def __repr__(self) -> str:
         n, m = len(self), len(self.keep)
@@ -293,482 +342,6 @@ def keep_order(
     columns = priorities(keep, len(groups))
     return np.lexsort(tuple(-c for c in columns.T[::-1]))
 
-# %% ../nbs/05_pruning.ipynb #3ff980ae
-def greedy_cover(
-    later: np.ndarray, # (m,) items that stand later, in keep order
-    earlier: np.ndarray, # (m,) their duplicates that stand earlier
-    n: int, # items
-) -> np.ndarray: # (n,) bool
-    "Who stays under the covering rule."
-    stays, undecided = np.ones(n, bool), np.zeros(n, bool)
-    undecided[later] = True
-    for _ in range(50):
-        if len(later) == 0: return stays
-        gone = later[stays[earlier] & ~undecided[earlier]]
-        stays[gone] = undecided[gone] = False
-        waiting = later[undecided[later]]
-        alive = undecided[later] & (undecided[earlier] | stays[earlier])
-        later, earlier = later[alive], earlier[alive]
-        undecided[waiting] = False; undecided[later] = True
-    for i, j in zip(later.tolist(), earlier.tolist()): # in keep order, so that `j` is decided
-        if stays[j]: stays[i] = False
-    return stays
-
-# %% ../nbs/05_pruning.ipynb #c86867e8
-def covered_by(
-    later: np.ndarray, earlier: np.ndarray, similarity: np.ndarray, # (m,) duplicates, as for `greedy_cover`
-    stays: np.ndarray, # (n,) bool
-    place: np.ndarray, # (n,) int64, place in keep order
-) -> tuple[np.ndarray, np.ndarray]: # (n,) int64 the most similar earlier item that stays, -1 for none; (n,) float64 similarity, NaN for none
-    "Which kept item stands for each that goes."
-    of, s = np.full(len(stays), -1), np.full(len(stays), np.nan)
-    use = ~stays[later] & stays[earlier]
-    later, earlier, similarity = later[use], earlier[use], similarity[use]
-    best = first_best(later, similarity, place[earlier])
-    of[later[best]], s[later[best]] = earlier[best], similarity[best]
-    return of, s
-
-# %% ../nbs/05_pruning.ipynb #ff37ec9c
-def find_stand_ins(
-    table: pd.DataFrame, # kept, duplicate_of
-) -> np.ndarray: # (n,) int64, itself for what stays; -1 for what goes for another reason
-    "The image that stays, for each that goes for it, directly or along a chain."
-    of, kept = table['duplicate_of'].to_numpy(), table['kept'].to_numpy()
-    to = np.where(kept, np.arange(len(of)), of)
-    while True:
-        further = np.where(to >= 0, to[to], -1)
-        if (further == to).all(): return to
-        to = further
-
-# %% ../nbs/05_pruning.ipynb #568147a2
-RULES = ('cover', 'semdedup')
-
-class BelowFloor(UserError):
-    "A threshold was asked for that needs pairs that are not at hand."
-
-@dataclass(eq=False)
-class Evidence:
-    "What a comparison found: enough to decide for any threshold from `floor` up."
-    plan: Plan # who was compared with whom
-    rule: str # cover or semdedup
-    floor: float # the smallest threshold that it can decide
-    later: np.ndarray # (m,) int32 items
-    earlier: np.ndarray # (m,) int32 for cover their duplicates that stand earlier, all; for semdedup the most similar one
-    similarity: np.ndarray # (m,) float64
-    twins: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64), np.empty(0, np.int64)) # items that equal an earlier one, and which: see `comparison.twins`
-    lengths: np.ndarray = LATER # (n,) of all rows of the data; those that are not above 0 were not compared
-    device: str = 'cpu' # where it was computed
-    @property
-    def rows(self) -> np.ndarray: return np.flatnonzero(self.lengths > 0) # positions in the data of the items that were compared
-    def reaches(self, threshold: float) -> bool: return threshold >= self.floor - SLACK # are all pairs at hand that it needs?
-    def beyond(self, threshold: float) -> UserError: # to be raised
-        "What to say of a threshold that this does not reach."
-        return BelowFloor(f'eps={1 - threshold:.6g} needs pairs down to a similarity of {threshold:.6g}; those at hand begin at {self.floor:.6g}.')
-    def one_each(self, threshold: float = -np.inf) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # as `decide`
-        "All of `later` that are similar enough go, each for its `earlier`."
-        n, use = len(self.plan.v), self.similarity >= threshold - SLACK
-        stays, of, s = np.ones(n, bool), np.full(n, -1), np.full(n, np.nan)
-        stays[self.later[use]], of[self.later[use]], s[self.later[use]] = False, self.earlier[use], self.similarity[use]
-        return stays, of, s
-    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,) bool stays, (n,) int64 duplicate of, (n,) float64 similarity
-        "Who stays at a threshold, and who goes for whom; raises what `beyond` says where pairs are missing."
-        if not self.reaches(threshold): raise self.beyond(threshold)
-        if self.rule == 'semdedup': return self.one_each(threshold)
-        use = self.similarity >= threshold - SLACK
-        later, earlier, similarity = self.later[use], self.earlier[use], self.similarity[use]
-        stays = greedy_cover(later, earlier, len(self.plan.v))
-        return self.with_twins(stays, *covered_by(later, earlier, similarity, stays, self.plan.place), threshold)
-
-# %% ../nbs/05_pruning.ipynb #1f152ad5
-def with_twins(
-    self: Evidence,
-    stays: np.ndarray, of: np.ndarray, s: np.ndarray, # what was decided without twins; changed in place
-    threshold: float, # the one that it was decided for
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the same three
-    "An item that stays stands for its twins; if it goes, the most similar that stays before each of them does, also one between the two."
-    (twin, first), place = self.twins, self.plan.place
-    stays[twin], of[twin], s[twin] = False, first, 1.
-    lost = ~stays[first]
-    if not lost.any(): return stays, of, s
-    twin, first = twin[lost], first[lost]
-    by_first = np.argsort(first, kind='stable')
-    twin, first = twin[by_first], first[by_first]
-    use = (self.similarity >= threshold - SLACK) & (np.isin(self.later, first) | np.isin(self.earlier, first))
-    a, b, similarity = np.r_[self.later[use], self.earlier[use]], np.r_[self.earlier[use], self.later[use]], np.r_[self.similarity[use], self.similarity[use]]
-    good = stays[b]
-    a, b, similarity = a[good], b[good], similarity[good]
-    order = np.lexsort((place[b], a))
-    a, b, similarity = a[order], b[order], similarity[order]
-    for f in np.unique(first):
-        mine, candidates = twin[slice(*np.searchsorted(first, [f, f + 1]))], slice(*np.searchsorted(a, [f, f + 1]))
-        c, sim = b[candidates], similarity[candidates]
-        top = np.maximum.accumulate(np.where(sim > np.r_[-2., np.maximum.accumulate(sim)[:-1]] + SLACK, np.arange(len(c)), 0)) # the best so far, in keep order
-        at = top[np.searchsorted(place[c], place[mine]) - 1]
-        of[mine], s[mine] = c[at], sim[at]
-    return stays, of, s
-
-Evidence.with_twins = with_twins
-
-# %% ../nbs/05_pruning.ipynb #360da108
-def choose_floor(
-    plan: Plan, # who is compared with whom
-    threshold: float, # the threshold that is asked for
-    budget: int, # pairs
-    seed: int = 0, # which items are looked at
-) -> float: # at most `threshold`; -1 for all pairs
-    "The lowest similarity above which there are at most about `budget` pairs, estimated from a sample of the clusters."
-    sizes = plan.groups.sizes
-    total = float((sizes * (sizes - 1.) / 2).sum()) * (2 * plan.probes - 1)
-    if total <= budget or threshold <= -1: return -1.
-    rng, edges, counts, looked = np.random.default_rng(seed), np.linspace(-1, 1, 2001), np.zeros(2000, np.int64), 0
-    for c in rng.permutation(len(sizes))[:max(10, len(sizes) // 10)]:
-        m = rng.permutation(plan.members[c])[:512]
-        counts += pair_histogram(plan.v.unit(m), edges); looked += len(m) ** 2 / 2
-        if looked > 3e6: break
-    above = np.cumsum(counts[::-1])[::-1] / max(counts.sum(), 1) * total
-    return float(min(threshold, edges[:-1][above <= budget].min(initial=1)))
-
-# %% ../nbs/05_pruning.ipynb #f4fa3364
-class Among:
-    "Comparisons of some of a plan's items."
-    def __init__(self,
-        plan: Plan, # who is compared with whom
-        device: str, # cpu, cuda or mps
-        workers: Workers, # who compares
-    ):
-        self.plan, self.device, self.workers = plan, device, workers
-        self.size, self.batches = tile_size(plan.memory, plan.v.shape[1], cpu_count()), list(plan.batches())
-    def tiles(self, *items: np.ndarray) -> list[Tile]: # of pairs with one item in each of these lists
-        masks = np.zeros((len(items), len(self.plan.v)), bool)
-        for mask, i in zip(masks, items): mask[i] = True
-        return [t for cs, others in self.batches for t in self.plan.tiles(cs, others, self.size, *masks)]
-    def best(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # items, others, similarities
-        "For each of `rows` the most similar of `cols` that stands before it."
-        return merge_best(list(self.workers.map(tile_best, self.tiles(rows, cols), self.plan.v, self.plan.place, False, self.device)), self.plan.place)
-    def pairs(self, rows: np.ndarray, threshold: float, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None: # later, earlier, similarities
-        "All pairs of `rows` at or above the threshold; None if there are more than `most`."
-        found, count = [], 0
-        for r in self.workers.map(tile_pairs, self.tiles(rows), self.plan.v, threshold, most, self.device):
-            if r is None or (count := count + len(r[0])) > most: return None
-            found.append(r)
-        return in_order(found, self.plan.place, self.plan.across)
-
-def workers_for(
-    plan: Plan, # who is compared with whom
-    device: str, # cpu, cuda or mps
-) -> Workers: # one thread where a cluster or a GPU does the work
-    "Who compares for a plan."
-    return workers_on(plan.client, 1 if plan.client or device != 'cpu' else None)
-
-# %% ../nbs/05_pruning.ipynb #221203c0
-def cover_part(
-    among: Among, # who is compared with whom
-    state: np.ndarray, # (n,) int8, 1 stays, 2 goes, 0 not decided yet; changed in place
-    part: np.ndarray, # items of this part, in keep order
-    before: np.ndarray, # items before it that it was not compared with yet
-    threshold: float, # duplicates have at least this similarity
-    most: int, # pairs in memory
-) -> bool: # was it decided? Not where it has too many pairs
-    "Decide who of a part stays."
-    rest, kept = part[state[part] == 0], before[state[before] == 1]
-    if len(kept) and len(rest):
-        item, _, similarity = among.best(rest, kept)
-        state[item[similarity >= threshold - SLACK]] = 2
-        rest = rest[state[rest] == 0]
-    found = among.pairs(rest, threshold, most) if len(rest) else None
-    if found is not None: state[rest] = np.where(greedy_cover(found[0], found[1], len(state))[rest], 1, 2)
-    return found is not None or len(rest) == 0
-
-# %% ../nbs/05_pruning.ipynb #241c8a3d
-def cover_in_parts(
-    plan: Plan, # who is compared with whom
-    threshold: float, # duplicates have at least this similarity
-    most: int, # pairs in memory
-    device: str = 'cpu', # cpu, cuda or mps
-    checkpoint: Checkpoint | None = None, # where to save what is decided
-    first: int = 0, # so many, the first in keep order, stay: that was decided before
-) -> np.ndarray: # (n,) bool who stays
-    "The covering rule in bounded memory, however many duplicates there are."
-    v, n, order = plan.v, len(plan.v), np.argsort(plan.place)
-    state = np.zeros(n, np.int8) if plan.use is None else np.where(plan.use, 0, 2).astype(np.int8)
-    state[order[:first]] = 1
-    half, quarter = first + (n - first) // 2, first + (n - first) // 4
-    parts = np.array([[half, n, 0], [quarter, half, 0], [first, quarter, 0]]) # still to do, the next one last: from, to, and since when it was not compared
-    name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold, first)}'
-    saved = checkpoint.read(name) if checkpoint else None
-    if saved: state, parts = saved
-    with workers_for(plan, device) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
-        among = Among(plan, device, w)
-        while len(parts):
-            (start, stop, since), parts = parts[-1], parts[:-1]
-            if not cover_part(among, state, order[start:stop], order[since:start], threshold, most): # the first half next; the second is then compared with what stays of the first
-                rest = order[start:stop][state[order[start:stop]] == 0]
-                middle = int(plan.place[rest[len(rest) // 2]])
-                parts = np.concatenate([parts, [[middle, stop, start], [start, middle, start]]])
-            if checkpoint: checkpoint.save(name, [state, parts])
-            bar.update(int((state > 0).sum()) - bar.n)
-    v.unchanged()
-    return state == 1
-
-def stand_ins(
-    plan: Plan, # who is compared with whom
-    stays: np.ndarray, # (n,) bool
-    device: str = 'cpu', # cpu, cuda or mps
-    same: tuple[np.ndarray, np.ndarray] | None = None, # twins, which the plan leaves out, and the first of each
-) -> tuple[np.ndarray, np.ndarray]: # (n,) int64 the most similar item that stays, -1 for none; (n,) float64 similarity
-    "Who stands for each item that goes: for a twin of what stays the first of its kind, for all others a search."
-    of, s, gone = np.full(len(stays), -1), np.full(len(stays), np.nan), ~stays
-    if same is not None and len(same[0]):
-        (twin, first), plan = same, replace(plan, use=None)
-        led = stays[first]
-        of[twin[led]], s[twin[led]], gone[twin[led]] = first[led], 1., False
-    if gone.any() and stays.any():
-        with workers_for(plan, device) as w:
-            item, other, similarity = Among(plan, device, w).best(np.flatnonzero(gone), np.flatnonzero(stays))
-        of[item], s[item] = other, similarity
-        plan.v.unchanged()
-    return of, s
-
-# %% ../nbs/05_pruning.ipynb #fda99448
-@dataclass(eq=False)
-class Decided(Evidence):
-    "What `cover_in_parts` found: the decision for one threshold, without the pairs that others would need."
-    size: int | None = None # the target that it was made for
-    def reaches(self, threshold: float) -> bool: return abs(threshold - self.floor) <= SLACK # this and the next ones as those of `Evidence`
-    def beyond(self, threshold: float) -> UserError: return BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
-    def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not self.reaches(threshold): raise self.beyond(threshold)
-        return self.one_each()
-
-# %% ../nbs/05_pruning.ipynb #8b065f3c
-def target_size(
-    target: float | int, # a number of items, or a fraction as a float up to 1
-    n: int, # items
-) -> int:
-    "How many items a target keeps."
-    if isinstance(target, (float, np.floating)) and 0 < target <= 1: return max(1, total_of(target, n))
-    return check_range('target', target, 1, n, whole=True)
-
-# %% ../nbs/05_pruning.ipynb #7223b20d
-def most_duplicated(
-    evidence: Evidence, # of rule semdedup
-    place: np.ndarray, # (n,) place in the own cluster
-    m: int, # keep this many
-) -> tuple[np.ndarray, float]: # (n,) bool which stay, and the eps that this amounts to
-    "Remove the items most similar to an earlier one; on ties those later in their order."
-    n, similarity = len(place), np.full(len(place), -2.)
-    similarity[evidence.later] = evidence.similarity
-    order = np.lexsort((-place, -similarity))
-    if m < n and not evidence.reaches(similarity[order[n - m - 1]]):
-        if evidence.floor > -1: raise evidence.beyond(-1.)
-        raise UserError(f'target {m}: at least {n - int((similarity >= evidence.floor - SLACK).sum())} items stay whatever the threshold, because nothing like them stands before them in what is compared. Use fewer clusters, or a larger target.')
-    stays = np.ones(n, bool); stays[order[:n - m]] = False
-    return stays, 1 - float(similarity[order[n - m - 1]]) if m < n else 0.
-
-# %% ../nbs/05_pruning.ipynb #3345e498
-def out_of_reach(
-    m: int, # how many shall stay
-    n: int, # how many stay at the largest eps
-) -> UserError: # to be raised
-    "What to say of a target that no eps leads to."
-    return UserError(f'target {m}: {n} items stay whatever eps, one a cluster at least. Use fewer clusters, or a larger target.')
-
-def find_eps(
-    n_kept: Callable[[float], int], # eps → how many stay
-    m: int, # how many shall stay
-    similarity: np.ndarray, # of the pairs
-) -> float: # one at which at most `m` stay, while more do at the next smaller one
-    "The `eps`, among the distances of pairs, that a target amounts to."
-    eps = np.unique(np.r_[0., 1 - np.minimum(similarity, 1)])
-    at = bisect_left(eps, True, key=lambda e: n_kept(float(e)) <= m)
-    if at == len(eps): raise out_of_reach(m, n_kept(float(eps[-1])))
-    return float(eps[at])
-
-# %% ../nbs/05_pruning.ipynb #9baea412
-def search_eps(
-    n_kept: Callable[[float], int], # eps → how many stay
-    m: int, # how many shall stay
-    guess: float, # where to begin
-) -> float: # one at which at most `m` stay, and nearly so many, or more do just below
-    "The `eps` that a target amounts to, found with few trials."
-    from scipy.optimize import brentq # the smallest install does without SciPy where a target needs no parts
-    counts = {}
-    @cache
-    def excess(eps: float) -> float: # on a logarithmic scale; 0 where it is near enough
-        counts[eps] = n_kept(eps)
-        return 0. if 0 <= m - counts[eps] <= m // 1000 else float(np.log(max(counts[eps], .5) / (m + .5 - m / 2000)))
-    low = high = max(guess, 1e-5)
-    while excess(high) > 0:
-        if high >= 2: raise out_of_reach(m, counts[high])
-        low, high = high, min(2 * high, 2.)
-    while low > 0 and excess(low) < 0: low, high = (low / 2 if low > 1e-4 else 0.), low
-    if excess(low) > 0: brentq(excess, low, high, xtol=1e-5 * high)
-    return min(eps for eps, n in counts.items() if n <= m)
-
-# %% ../nbs/05_pruning.ipynb #e8b03371
-def fill_up(
-    stays: np.ndarray, of: np.ndarray, s: np.ndarray, # what was decided; changed in place
-    place: np.ndarray, # (n,) place in keep order
-    m: int, # how many shall stay, at least as many as do
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the same three
-    "Take back those least similar to what covers them, until `m` stay."
-    gone = np.flatnonzero(~stays)
-    back = gone[np.lexsort((place[gone], s[gone]))][:m - int(stays.sum())]
-    stays[back], of[back], s[back] = True, -1, np.nan
-    return stays, of, s
-
-# %% ../nbs/05_pruning.ipynb #1aae9a77
-def count_kept(
-    evidence: Evidence, # of rule cover
-    eps: float, # how far apart duplicates may be
-) -> int: # how many stay, twins left out; raises `BelowFloor` where pairs are missing
-    "How many the covering rule keeps."
-    e = evidence
-    if not e.reaches(1 - eps): raise e.beyond(1 - eps)
-    use = e.similarity >= 1 - eps - SLACK
-    return int(greedy_cover(e.later[use], e.earlier[use], len(e.plan.v)).sum()) - len(e.twins[0])
-
-def enough_for(
-    evidence: Evidence, # of rule cover
-    m: int, # how many shall stay
-) -> bool: # no: pairs are needed further down
-    "Do the pairs at hand lead to this size?"
-    return evidence.floor <= -1 or count_kept(evidence, 1 - evidence.floor) <= m
-
-def cover_to_size(
-    evidence: Evidence, # of rule cover
-    m: int, # how many shall stay
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]: # stays, duplicate of, similarity, eps
-    "The covering rule with an eps for which at most `m` stay, but more at the next smaller one; the least similar come back until `m` do."
-    n, e = len(evidence.plan.v), evidence
-    if isinstance(e, Decided):
-        if e.size != m: raise e.beyond(-1.)
-        return *e.one_each(), 1 - e.floor
-    if m == n: return np.ones(n, bool), np.full(n, -1), np.full(n, np.nan), 0.
-    if not enough_for(e, m): raise e.beyond(-1.)
-    eps = min(1 - e.floor, find_eps(lambda eps: count_kept(e, eps), m, e.similarity))
-    return *fill_up(*e.decide(1 - eps), e.plan.place, m), eps
-
-# %% ../nbs/05_pruning.ipynb #0463cf7e
-def cluster_for(
-    v: Vectors, # checked, all rows valid
-    n_clusters: int | None, probes: int, size: int | None, # as for `deduplicate`; how many shall stay
-    seed: int, device: str, client: Any, saved: Checkpoint | None, # as for `deduplicate`
-) -> Clusters:
-    "Clusters to find duplicates in: as many as are cheapest, from growing samples where there are many rows."
-    k = check_n_clusters(n_clusters, len(v)) if n_clusters is not None else min(default_n_clusters(len(v), probes), size or len(v))
-    many = len(v) > 20_000 # then three passes over everything are enough: more of them find no more duplicates
-    def cluster() -> list[np.ndarray]:
-        g = kmeans(v, k, seed=seed, device=device, client=client, progressive=True if many else None, max_iter=3 if many else 100)
-        return [g.labels, g.centroids, g.similarity, np.array(json.dumps(g.config))]
-    labels, centroids, similarity, config = remembered(saved, f'clusters-{digest(v.data, k, seed, 1)}', cluster)
-    return Clusters(labels, centroids, similarity, json.loads(str(config)))
-
-# %% ../nbs/05_pruning.ipynb #2ebc3f8e
-def without_twins(
-    plan: Plan, # of all items
-) -> tuple[Plan, tuple[np.ndarray, np.ndarray]]: # the plan without twins, and the twins with the first of each
-    "Leave out what equals an earlier row of its cluster."
-    twin, first = twins(plan)
-    if len(twin) == 0: return plan, (twin, first)
-    use = np.ones(len(plan.v), bool); use[twin] = False
-    return replace(plan, use=use), (twin, first)
-
-def with_best_of_twins(
-    evidence: Evidence, # of rule semdedup
-) -> Evidence:
-    "Twins belong to the first of them, or to what stands before it and is as similar."
-    (twin, first), n = evidence.twins, len(evidence.plan.v)
-    of, s = np.full(n, -1), np.full(n, -2.)
-    of[evidence.later], s[evidence.later] = evidence.earlier, evidence.similarity
-    of[twin] = np.where(s[first] >= 1 - SLACK, of[first], first)
-    return replace(evidence, later=np.r_[evidence.later, twin], earlier=np.r_[evidence.earlier, of[twin]], similarity=np.r_[evidence.similarity, np.ones(len(twin))], twins=(twin[:0], first[:0]))
-
-# %% ../nbs/05_pruning.ipynb #0762b0e7
-def guess_threshold(
-    plan: Plan, # who is compared with whom
-    size: int, # how many items shall stay
-    most: int, # pairs in memory
-    device: str, # cpu, cuda or mps
-    seed: int, # which clusters
-) -> float: # a threshold below the one that will be found, probably
-    "Search on a tenth of the clusters, as the paper does, to see how far down pairs are needed."
-    k, inside = len(plan.members), replace(plan, probes=1, exact=False)
-    some = np.sort(np.random.default_rng(seed).choice(k, max(1, k // 10), replace=False))
-    items = np.concatenate([plan.members[c] for c in some])
-    m = max(len(some), round(len(items) * size / len(plan.v)))
-    for eps in (.05, .1, .2, .3, .5, 1.):
-        found = collect(inside, 'pairs', 1 - eps, most, some, device=device, desc='searching on a tenth')
-        if found is None: return 1 - eps
-        part, others = Evidence(inside, 'cover', 1 - eps, *found), len(plan.v) - len(items)
-        if enough_for(part, m + others):
-            return max(-1., 1 - 1.25 * find_eps(lambda e: count_kept(part, e), m + others, part.similarity) - .01) # pairs grow fast with eps: a little further down, not much
-    return -1.
-
-# %% ../nbs/05_pruning.ipynb #f6495b79
-FIRST_GUESS = .65 # of the eps that `guess_threshold` gives, which is meant to be too large
-
-def compare_in_parts(
-    plan: Plan, # without twins
-    threshold: float, # the one that is asked for, or where the search for a size begins
-    size: int | None, # how many shall stay, if not a threshold is given
-    saved: Checkpoint | None, device: str, # as for `cover_in_parts`
-    same: tuple[np.ndarray, np.ndarray], # twins, and the first of each
-) -> Decided:
-    "Evidence where there are more pairs than memory holds: the decision itself."
-    stays_at = cache(lambda eps: cover_in_parts(replace(plan, threshold=1 - eps), 1 - eps, plan.most, device, saved))
-    eps = 1 - threshold if size is None else search_eps(lambda e: int(stays_at(e).sum()), size, FIRST_GUESS * (1 - threshold))
-    stays, threshold = stays_at(eps), 1 - eps
-    of, s = stand_ins(replace(plan, threshold=threshold), stays, device, same)
-    if size is not None: stays, of, s = fill_up(stays, of, s, plan.place, size)
-    return Decided(replace(plan, threshold=threshold), 'cover', threshold, np.flatnonzero(~stays), of[~stays], s[~stays], same, size=size)
-
-def pairs_in_memory(
-    plan: Plan, # without twins
-    floors: Iterable[float], # thresholds to try, the lowest first
-    saved: Checkpoint | None, device: str, # as for `deduplicate`
-    same: tuple[np.ndarray, np.ndarray], # twins, and the first of each
-) -> Evidence | None: # None: there are too many pairs above each of them
-    "All pairs down to the first floor at which memory holds them."
-    for floor in floors:
-        below = replace(plan, threshold=floor)
-        pairs = collect(below, 'pairs', floor, plan.most, device=device, checkpoint=saved)
-        if pairs is not None: return Evidence(below, 'cover', floor, *pairs, same)
-    return None
-
-def compare(
-    plan: Plan, # of all items, with twins
-    rule: str, # cover or semdedup
-    eps: float | None, # the one that is asked for,
-    size: int | None, # or how many shall stay
-    saved: Checkpoint | None, device: str, seed: int, # as for `deduplicate`
-) -> Evidence:
-    "Find what the rule needs to know, for this eps or size and, as far as memory allows, for others."
-    plan, same = without_twins(plan)
-    return nearest_of_earlier(plan, eps, saved, device, same) if rule == 'semdedup' else duplicates(plan, eps, size, saved, device, seed, same)
-
-def nearest_of_earlier(
-    plan: Plan, # without twins
-    eps: float | None, saved: Checkpoint | None, device: str, same: tuple[np.ndarray, np.ndarray], # as for `compare`; twins, and the first of each
-) -> Evidence: # of rule semdedup
-    "The most similar item before each: with `exact` and an eps, in the clusters that could hold a duplicate."
-    if plan.exact and eps is not None: plan = replace(plan, threshold=1 - eps)
-    return with_best_of_twins(Evidence(plan, 'semdedup', plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same)) # type: ignore[misc, call-arg] # only of pairs there are too many
-
-def duplicates(
-    plan: Plan, # without twins
-    eps: float | None, size: int | None, saved: Checkpoint | None, device: str, seed: int, same: tuple[np.ndarray, np.ndarray], # as for `compare`; twins, and the first of each
-) -> Evidence: # of rule cover
-    "All pairs down to the threshold, or further where memory holds them; in parts, where it does not even hold these."
-    threshold = 1 - eps if size is None else guess_threshold(plan, size, plan.most, device, seed) # type: ignore[operator] # one of both is given
-    while True:
-        floors = [threshold] if plan.exact else [choose_floor(plan, threshold, min(plan.most // 2, 2_000_000)), threshold]
-        too_many = size is not None and not plan.exact and choose_floor(plan, 1., plan.most) > threshold # to look for a size in parts is cheap, so that an estimate is enough
-        evidence = None if too_many else pairs_in_memory(plan, dict.fromkeys(floors), saved, device, same)
-        if evidence is None: return compare_in_parts(plan, threshold, size, saved, device, same)
-        if size is None or enough_for(evidence, size): return evidence
-        threshold = max(-1., 1 - 1.5 * (1 - threshold)) # pairs are needed further down
-
 # %% ../nbs/05_pruning.ipynb #bda3150c
 def blank_table(
     lengths: np.ndarray, # (n,) of all rows
@@ -798,6 +371,15 @@ def with_invalid(
     for c in ('cluster', 'similarity', 'rank', 'kept', 'reason', 'duplicate_similarity'): table.loc[rows, c] = inner[c]
     table.loc[rows, 'duplicate_of'] = np.where(inner['duplicate_of'] >= 0, rows[inner['duplicate_of']], -1)
     return Selection(table.astype(COLUMNS), config, found.stats, found.evidence)
+
+# %% ../nbs/05_pruning.ipynb #8b065f3c
+def target_size(
+    target: float | int, # a number of items, or a fraction as a float up to 1
+    n: int, # items
+) -> int:
+    "How many items a target keeps."
+    if isinstance(target, (float, np.floating)) and 0 < target <= 1: return max(1, total_of(target, n))
+    return check_range('target', target, 1, n, whole=True)
 
 # %% ../nbs/05_pruning.ipynb #2b76bebe
 def size_left(
@@ -832,45 +414,40 @@ def select(
     found.evidence, found.stats = evidence, {}
     return with_invalid(found, evidence.lengths, names, config['on_invalid'], found.config)
 
+# %% ../nbs/05_pruning.ipynb #ff37ec9c
+def find_stand_ins(
+    table: pd.DataFrame, # kept, duplicate_of
+) -> np.ndarray: # (n,) int64, itself for what stays; -1 for what goes for another reason
+    "The image that stays, for each that goes for it, directly or along a chain."
+    of, kept = table['duplicate_of'].to_numpy(), table['kept'].to_numpy()
+    to = np.where(kept, np.arange(len(of)), of)
+    while True:
+        further = np.where(to >= 0, to[to], -1)
+        if (further == to).all(): return to
+        to = further
+
 # %% ../nbs/05_pruning.ipynb #1ef65f6a
 def known(
-    self: Selection,
+    selection: Selection, # made by `deduplicate`
 ) -> Evidence:
     "What this selection was decided from; raises `UserError` where it does not have it with it."
-    if self.evidence is None: raise UserError('This selection has no similarities of pairs: `prune` makes none, files do not hold them, and rows without direction have none. Call deduplicate.')
-    return self.evidence
+    if selection.evidence is None: raise UserError('This selection has no similarities of pairs: `prune` makes none, files do not hold them, and rows without direction have none. Call deduplicate.')
+    return selection.evidence
 
 def again(
-    self: Selection,
+    selection: Selection, # made by `deduplicate`
     **changes: Any, # of the configuration
 ) -> Selection:
     "Decide anew from the same evidence."
-    config = {k: c for k, c in {**self.config, **changes}.items() if k != 'clusters'}
-    e, names = known(self), self.table['id'].to_numpy()
+    config = {k: c for k, c in {**selection.config, **changes}.items() if k != 'clusters'}
+    e, names = known(selection), selection.table['id'].to_numpy()
     try: found = select(e, names, config)
     except BelowFloor: # compare again, further down
         size = None if config['target'] is None else size_left(config['target'], e.lengths, config['on_invalid'])
         e = replace(compare(replace(e.plan, threshold=-1., use=None), e.rule, config['eps'], size, None, e.device, config['seed']), lengths=e.lengths)
         found = select(e, names, config)
-    found.stats = {**{k: s for k, s in self.stats.items() if k != 'recall'}, 'pairs_compared': e.plan.n_pairs()}
+    found.stats = {**{k: s for k, s in selection.stats.items() if k != 'recall'}, 'pairs_compared': count_pairs(e.plan)}
     return found
-
-# %% ../nbs/05_pruning.ipynb #ce76e50b
-def rethreshold(
-    self: Selection, # made by `deduplicate`
-    eps: float, # another one
-) -> Selection: # what `deduplicate` with this eps gives
-    "The same for another eps, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
-    return again(self, eps=float(check_range('eps', eps, 0, 2)), target=None)
-
-def resize(
-    self: Selection, # made by `deduplicate`
-    target: float | int, # keep this many items, or this fraction
-) -> Selection: # what `deduplicate` with this target and the same clusters gives, where memory holds all pairs: else the eps that reaches the target is another within its steps
-    "The same for another number of items, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
-    return again(self, eps=None, target=target)
-
-Selection.rethreshold, Selection.resize = rethreshold, resize
 
 # %% ../nbs/05_pruning.ipynb #5c1c4fc5
 def one_of(
@@ -950,7 +527,7 @@ def deduplicate(
     plan = Plan(valid, groups, np.argsort(order), probes, exact, memory=memory, client=client) # of a permutation, argsort is the inverse
     evidence = compare(plan, rule, eps, None if target is None else size_left(target, v.lengths, on_invalid), saved, device, seed)
     found = select(replace(evidence, lengths=v.lengths, device=device), names, config)
-    found.stats |= dict(pairs_compared=evidence.plan.n_pairs(), pairs_possible=len(rows) * (len(rows) - 1) // 2)
+    found.stats |= dict(pairs_compared=count_pairs(evidence.plan), pairs_possible=len(rows) * (len(rows) - 1) // 2)
     if recall: found.stats['recall'] = measure_recall(replace(evidence.plan, use=None), 1 - found.config['eps'], recall, seed)
     return found
 
@@ -994,69 +571,31 @@ class Grown(Evidence):
     def reaches(self, threshold: float) -> bool: return False # both as those of `Evidence`
     def beyond(self, threshold: float) -> UserError: return UserError('Items were added one part after the other, so there is no other eps or size to choose. Call deduplicate with all data.')
 
-def add(
-    self: Selection, # made by `deduplicate` with rule cover
+def grow(
+    selection: Selection, # made by `deduplicate` with rule cover
     x_new: Any, # (m, d) embeddings of the new items: anything that `open_vectors` takes
     ids: Any = None, # (m,) names of the new items; the positions that follow if not given
 ) -> Selection: # of all items, the old ones first, with the decisions that they had
     "Decide for new items against those that are kept."
-    new, old, cfg, n_old = check_new(self, x_new), known(self), self.config, len(self)
-    names = np.r_[self.table['id'], np.arange(n_old, n_old + len(new)).astype(str) if (given := new.ids if ids is None else ids) is None else check_ids(given, len(new))]
+    new, old, cfg, n_old = check_new(selection, x_new), known(selection), selection.config, len(selection)
+    names = np.r_[selection.table['id'], np.arange(n_old, n_old + len(new)).astype(str) if (given := new.ids if ids is None else ids) is None else check_ids(given, len(new))]
     valid = np.flatnonzero(new.valid)
     fresh, where = new.subset(valid), n_old + valid
     home, similarity = nearest_clusters(fresh, old.plan.centroids) if len(fresh) else (np.empty((0, 1), np.int32), np.empty((0, 1), np.float32))
     with_new = lambda which: Clusters(np.r_[old.plan.groups.labels[which], home[:, 0]], old.plan.groups.centroids, np.r_[old.plan.groups.similarity[which], similarity[:, 0]], old.plan.groups.config)
-    kept = np.flatnonzero(self.table['kept'].to_numpy()[old.rows])
+    kept = np.flatnonzero(selection.table['kept'].to_numpy()[old.rows])
     kept = kept[np.argsort(old.plan.place[kept])]
     stays, of, s = decide_new(old.plan, kept, fresh, with_new(kept), 1 - cfg['eps'])
     groups, place = with_new(slice(None)), np.r_[old.plan.place, len(old.plan.place) + np.arange(len(fresh))]
     rank = places(groups, np.argsort(place))[1][len(old.plan.place):]
     lengths, at = np.r_[old.lengths, new.lengths], np.r_[old.rows[kept], where]
-    table = pd.concat([self.table, blank_table(lengths, names, cfg['on_invalid']).iloc[n_old:]], ignore_index=True)
+    table = pd.concat([selection.table, blank_table(lengths, names, cfg['on_invalid']).iloc[n_old:]], ignore_index=True)
     for c, value in dict(cluster=home[:, 0], similarity=similarity[:, 0], rank=rank, kept=stays, duplicate_of=np.where(of >= 0, at[of], -1), duplicate_similarity=s.astype(np.float32),
                          reason=np.where(stays, 'no near-duplicate that stays stands before it', 'near-duplicate of an image that stays').astype(object)).items(): table.loc[where, c] = value
     check_ids(table['id'], len(table))
     none = np.empty(0, np.int32)
-    grown = Grown(replace(old.plan, v=join(old.plan.v, fresh), groups=groups, place=place, use=None), 'cover', 2., none, none, np.empty(0), lengths=lengths)
-    return Selection(table.astype(COLUMNS), {**cfg, 'added': [*cfg.get('added', []), new.data]}, {}, grown)
-
-Selection.add = add
-
-# %% ../nbs/05_pruning.ipynb #5e44afd8
-def rows_of(
-    self: Selection,
-    dataset: Any, # a data set with a length, and files of its own in `samples` if it has them
-) -> list[int]: # positions in the data set
-    "Where the kept items are in a data set: by file name where it knows them, else by position."
-    return positions_in(dataset, self.table['id'].to_numpy(), self.keep)
-
-def subset(
-    self: Selection,
-    dataset: Any, # a torch data set, with the same files or the same order; or one of Hugging Face
-) -> Any: # a torch.utils.data.Subset; or what select gives
-    "The kept items of a data set."
-    if hasattr(dataset, 'select') and hasattr(dataset, 'features'): return self.select(dataset)
-    from torch.utils.data import Subset
-    return Subset(dataset, self.rows_of(dataset))
-
-def sampler(
-    self: Selection,
-    dataset: Any, # a torch data set, with the same files or the same order
-    seed: int = 0, # of the order, another one in each epoch
-) -> Any: # a torch.utils.data.SubsetRandomSampler
-    "Draws the kept items of a torch data set in random order: for `DataLoader(dataset, sampler=…)`."
-    import torch
-    return torch.utils.data.SubsetRandomSampler(self.rows_of(dataset), torch.Generator().manual_seed(check_seed(seed)))
-
-def select_rows(
-    self: Selection,
-    dataset: Any, # a Hugging Face data set in the same order
-) -> Any: # the same kind of data set
-    "The kept items of a Hugging Face data set."
-    if not hasattr(dataset, 'select'): raise UserError(f'{type(dataset).__name__} has no select: it is no Hugging Face data set. For torch data sets there is subset.')
-    return dataset.select(self.rows_of(dataset))
-
-Selection.rows_of, Selection.subset, Selection.sampler, Selection.select = rows_of, subset, sampler, select_rows
+    found = Grown(replace(old.plan, v=join(old.plan.v, fresh), groups=groups, place=place, use=None), 'cover', 2., none, none, np.empty(0), lengths=lengths)
+    return Selection(table.astype(COLUMNS), {**cfg, 'added': [*cfg.get('added', []), new.data]}, {}, found)
 
 # %% ../nbs/05_pruning.ipynb #1cb5b618
 FORMAT = 1 # of the manifest: raised when a column changes its meaning
@@ -1073,18 +612,9 @@ def write_manifest(
     with atomic_write(path) as tmp, open(tmp, 'wb') as f: pq.write_table(arrow, f, compression='zstd', write_page_checksum=True) # Arrow takes no path that is not Unicode
     return Path(path)
 
-def to_parquet(
-    self: Selection,
-    path: str | Path, # the file to be written or replaced
-) -> Path: # the same
-    "Write the table and the configuration as Parquet."
-    return write_manifest(self.table, dict(config=self.config, stats=self.stats), path)
-
-Selection.to_parquet = to_parquet
-
 # %% ../nbs/05_pruning.ipynb #58556b13
-def from_parquet(
-    path: str | Path, # a file that `to_parquet` wrote
+def read_manifest(
+    path: str | Path, # a file that `Selection.to_parquet` wrote
 ) -> Selection:
     "Read a selection; raises `UserError` for anything that is not one."
     import pyarrow as pa, pyarrow.parquet as pq
@@ -1108,5 +638,3 @@ def from_parquet(
     if not np.array_equal(table['index'], np.arange(len(table))): raise UserError(f'{path} is not a whole selection: its column index does not count its rows. Make it again.')
     if not isinstance(meta.get('config'), dict) or not isinstance(meta.get('stats') or {}, dict): raise UserError(f'{path} does not say how it was made. Make it again.')
     return Selection(table, meta['config'], meta.get('stats') or {})
-
-Selection.from_parquet = staticmethod(from_parquet)

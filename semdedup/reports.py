@@ -24,15 +24,15 @@ from .selections import METHODS, Diverged, Pool, choose, is_chance, rank_and_pru
 from .training import REGIMES, Recipe, Run, check_training, difference, holm, interval, paired_p, train
 
 # %% auto #0
-__all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'COLUMNS', 'SELECT_AT_ONCE', 'ENOUGH_SEEDS', 'STAGES',
-           'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
+__all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'RESULT_COLUMNS', 'SELECT_AT_ONCE', 'ENOUGH_SEEDS',
+           'STAGES', 'OUTPUTS', 'LINES', 'Config', 'differing', 'same_config', 'asks_for_more', 'held', 'check_claim',
            'claim_folder', 'State', 'Part', 'original_names', 'original_grid', 'evidence_grid', 'finalists',
            'best_original', 'planted_grid', 'plan', 'read_results', 'write_results', 'keys', 'copies_found', 'Grid',
            'train_grid', 'measured', 'scoring_share', 'summary_row', 'summarise', 'seeds_text', 'in_points',
            'plus_minus', 'with_interval', 'read_summary', 'space_of', 'chosen', 'cross_fitted', 'or_rivals', 'answer',
            'crossing', 'removable', 'best_at', 'as_long', 'scores_included', 'beats', 'recommended', 'command_for',
            'fewer_steps', 'recommend', 'original_rules', 'of_the_rules', 'experiments_folder', 'experiment',
-           'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'thumbnail',
+           'parameters_of', 'run_notebook', 'is_news', 'quiet_about_the_kernel', 'tidy', 'escape', 'png_uri',
            'figure_html', 'gallery_html', 'table_html', 'versions', 'unbroken', 'write_page', 'command_of', 'verb_of',
            'facts_of', 'check_report', 'make_report', 'set_aside', 'run_stage', 'line_of', 'report_folders',
            'titles_of', 'compare_reports', 'verdicts', 'of_the_way', 'way_text', 'make_overview']
@@ -250,7 +250,7 @@ GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]]
 # %% ../nbs/08_reports.ipynb #cded5b95
 KEY = ['dataset', 'selection', 'encoder', 'n_clusters', 'rank_type', 'prune_type', 'rule', 'ratio', 'model', 'epochs', 'regime', 'seed'] # what makes a run the same run
 CURVE_KEY = ['selection', 'encoder', 'ratio', 'seed'] # what tells curves apart: they are drawn with equal steps only
-COLUMNS = [*KEY, 'eps', 'n_train', 'n_classes', 'steps', 'accuracy', 'val_accuracy', 'train_seconds', 'select_seconds', 'precision', 'recall', 'selection_hash'] # of results.parquet
+RESULT_COLUMNS = [*KEY, 'eps', 'n_train', 'n_classes', 'steps', 'accuracy', 'val_accuracy', 'train_seconds', 'select_seconds', 'precision', 'recall', 'selection_hash'] # of results.parquet
 
 def plan(
     config: Config, # what is asked
@@ -272,7 +272,7 @@ def plan(
 # %% ../nbs/08_reports.ipynb #3bd560aa
 def read_results(
     path: Path, # results.parquet, or curves.parquet
-    columns: list[str] = COLUMNS, # that it must have
+    columns: list[str] = RESULT_COLUMNS, # that it must have
 ) -> pd.DataFrame: # with these columns; empty if there is none
     "Read a table of results; a foreign or damaged one raises `UserError`."
     if not path.exists(): return pd.DataFrame(columns=columns)
@@ -283,7 +283,7 @@ def read_results(
     for name, low, high in (('ratio', 0, 1), ('accuracy', 0, 100), ('seed', 0, 2**32)):
         if name not in columns: continue
         if not pd.api.types.is_numeric_dtype(table[name]) or not table[name].dropna().between(low, high).all(): raise UserError(f'{path}: its column {name} holds something else than numbers from {low} to {high}: another version wrote it. Delete it to train again.')
-    if columns is COLUMNS and len(set(keys(table))) < len(table): raise UserError(f'{path} holds trainings more than once. Delete it to train again.')
+    if columns is RESULT_COLUMNS and len(set(keys(table))) < len(table): raise UserError(f'{path} holds trainings more than once. Delete it to train again.')
     return table
 
 def write_results(
@@ -377,9 +377,9 @@ class Grid:
             self.diverged.add(row.seed)
             return None
 
-    def add_results(self, new: pd.DataFrame) -> None: # some of `COLUMNS`; the others stay empty
+    def add_results(self, new: pd.DataFrame) -> None: # some of `RESULT_COLUMNS`; the others stay empty
         "Add rows to the results, and write them."
-        self.results = pd.concat([self.results, new.reindex(columns=COLUMNS)], ignore_index=True) if len(self.results) else new.reindex(columns=COLUMNS)
+        self.results = pd.concat([self.results, new.reindex(columns=RESULT_COLUMNS)], ignore_index=True) if len(self.results) else new.reindex(columns=RESULT_COLUMNS)
         write_results(self.results, self.out/'results.parquet')
 
     def missing(self, part: Part) -> pd.DataFrame: # rows of `plan`
@@ -411,7 +411,7 @@ class Grid:
         if not made.all(): self.add_results(todo[~made].assign(n_train=[total_of(r, len(self.images.train)) for r in todo.ratio[~made]], steps=0))
         todo = pd.concat([todo[made].reset_index(drop=True), pd.DataFrame(facts)], axis=1)
         def done(which: np.ndarray, result: pd.DataFrame, curve: pd.DataFrame) -> None:
-            new = todo.iloc[which].reset_index(drop=True).assign(**{c: result[c].to_numpy() for c in result}).reindex(columns=COLUMNS)
+            new = todo.iloc[which].reset_index(drop=True).assign(**{c: result[c].to_numpy() for c in result}).reindex(columns=RESULT_COLUMNS)
             if len(curve): self.add_curves(curve.merge(new[CURVE_KEY], left_on='replica', right_index=True))
             self.add_results(new)
         train(self.images, runs, self.config.recipe, self.config.device, checkpoints=checkpoints, done=done, until=self.until)
@@ -808,7 +808,7 @@ def escape(
     "Text as HTML shows it."
     return html.escape(str(text), quote=True)
 
-def thumbnail(
+def png_uri(
     image: np.ndarray, # (c, h, w) uint8
 ) -> str: # data URI of a PNG
     "One image as PNG, at its own size."
@@ -834,7 +834,7 @@ def gallery_html(
 ) -> str:
     "Removed images, each beside the kept image that it resembles."
     def card(r: Any) -> str:
-        a, b = [(escape(images.classes[images.train.labels[i]]), int(images.train.index[i]), thumbnail(images.train.images[i])) for i in (int(r.removed), int(r.kept))]
+        a, b = [(escape(images.classes[images.train.labels[i]]), int(images.train.index[i]), png_uri(images.train.images[i])) for i in (int(r.removed), int(r.kept))]
         other = ' other-label' if a[0] != b[0] else ''
         return (f'<li class="pair{other}"><div><img src="{a[2]}" alt="removed: {a[0]}, image {a[1]}"><img src="{b[2]}" alt="kept: {b[0]}, image {b[1]}"></div>'
                 f'<p><b>{r.similarity:.3f}</b> {a[0]} {a[1]} → {b[0]} {b[1]}</p></li>')

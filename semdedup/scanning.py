@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # %% auto #0
-__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'GREYISH', 'BLOCK', 'VERSION', 'FACTS', 'ZEROS', 'PIECE', 'SECONDS', 'sharpness',
-           'lighter', 'before_squares', 'squares', 'shrink', 'pixels_digest', 'thumbnail', 'colours_of', 'Look', 'look',
-           'Block', 'look_at_block', 'serve', 'Worker', 'Decoders', 'receive', 'alone', 'give_up', 'join', 'Store',
-           'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather', 'typical_side', 'encode_batch', 'units_or_why',
-           'look_and_encode', 'encoder_for', 'store_for', 'last_seen', 'scan', 'same_pixels']
+__all__ = ['GREY', 'THUMBNAIL', 'Jpeg', 'GREYISH', 'BLOCK', 'VERSION', 'SCAN_COLUMNS', 'ZEROS', 'PIECE', 'SECONDS', 'sharpness',
+           'lighter', 'before_squares', 'squares', 'shrink', 'pixels_digest', 'thumbnail', 'colours_of', 'Look',
+           'look_at_image', 'Block', 'look_at_block', 'serve', 'Worker', 'Decoders', 'receive', 'in_own_process',
+           'give_up', 'join_blocks', 'Store', 'file_digest', 'find', 'Thumbnails', 'Scanned', 'gather', 'typical_side',
+           'encode_batch', 'units_or_why', 'look_and_encode', 'encoder_for', 'store_for', 'last_seen', 'scan',
+           'same_pixels']
 
 # %% ../nbs/01b_scanning.ipynb #41de7b86
 GREY = 128 # pixels a side of the version whose sharpness is measured
@@ -131,7 +132,7 @@ class Look(NamedTuple):
     thumbnail: Jpeg = b''
     problem: str = '' # why it cannot be read
 
-def look(
+def look_at_image(
     photos: Photos, # the images
     i: int, # which one
     side: int, # pixels a side for the encoder
@@ -169,7 +170,7 @@ def look_at_block(
     sharp: bool = False, # measure sharpness, too
 ) -> Block:
     "Look at some images."
-    pairs = [look(photos, int(i), side, sharp) for i in rows]
+    pairs = [look_at_image(photos, int(i), side, sharp) for i in rows]
     return Block(rows, [s for s, _ in pairs], squares([a for _, a in pairs if a is not None], side))
 
 # %% ../nbs/01b_scanning.ipynb #1b64fa0e
@@ -258,7 +259,7 @@ class Decoders:
         while self.n_workers:
             while sent - given < 3 * self.n_workers and (task := next(todo, None)): self.idlest().send(*task); sent += 1
             if given == sent: return
-            while self.n_workers and given not in done: self.receive(done)
+            while self.n_workers and given not in done: receive(self, done)
             if not self.n_workers: break
             yield done.pop(given)
             given += 1
@@ -272,54 +273,50 @@ class Decoders:
 
 # %% ../nbs/01b_scanning.ipynb #3d8d1cd9
 def receive(
-    self: Decoders,
+    decoders: Decoders, # whose workers are waited for
     done: dict[int, Block], # where answers go, by number
 ) -> None:
     "Wait for answers. A worker that died leaves the image that it died of, and work that others take over."
-    for pipe in wait([w.pipe for w in self.workers]):
-        w = next(w for w in self.workers if w.pipe is pipe)
+    for pipe in wait([w.pipe for w in decoders.workers]):
+        w = next(w for w in decoders.workers if w.pipe is pipe)
         number, rows = w.tasks[0] if w.tasks else (-1, np.empty(0, np.int64)) # -1: it has nothing to do
         try:
             if (block := w.answer()) is not None: done[number] = block
         except (EOFError, OSError):
-            if not w.ready: return self.give_up(done)
-            self.workers.remove(w); w.stop()
-            if number >= 0: w.tasks.popleft(); done[number] = self.alone(rows)
-            for task in w.tasks: self.idlest().send(*task)
+            if not w.ready: return give_up(decoders, done)
+            decoders.workers.remove(w); w.stop()
+            if number >= 0: w.tasks.popleft(); done[number] = in_own_process(decoders, rows)
+            for task in w.tasks: decoders.idlest().send(*task)
 
-def alone(
-    self: Decoders,
+def in_own_process(
+    decoders: Decoders, # which start the process
     rows: np.ndarray, # (b,) positions, one of which may be deadly
 ) -> Block:
     "Look at images in a process of their own; if it dies too, one by one."
     for _ in range(3):
-        w = self.worker()
+        w = decoders.worker()
         try:
             w.send(0, rows)
             while (block := w.answer()) is None: pass # it has only begun
             return block
         except (EOFError, OSError):
-            if len(rows) > 1: return join([self.alone(rows[i:i+1]) for i in range(len(rows))])
+            if len(rows) > 1: return join_blocks([in_own_process(decoders, rows[i:i+1]) for i in range(len(rows))])
         finally: w.stop()
-    return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')], np.empty((0, 3, self.side, self.side), np.uint8))
-
-Decoders.receive, Decoders.alone = receive, alone
+    return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')], np.empty((0, 3, decoders.side, decoders.side), np.uint8))
 
 # %% ../nbs/01b_scanning.ipynb #cec64a20
 def give_up(
-    self: Decoders,
+    decoders: Decoders, # which cannot have processes
     done: dict[int, Block], # where answers go, by number
 ) -> None:
     "Do without processes, and say so."
     warnings.warn('Processes that decode cannot be started here; the images are decoded in this one, which is slower. In a script, put the call below: if __name__ == "__main__":')
-    self.n_workers, tasks = 0, [task for w in self.workers for task in w.tasks]
-    self.__exit__()
-    done.update((number, look_at_block(self.photos, rows, self.side, self.sharp)) for number, rows in tasks)
-
-Decoders.give_up = give_up
+    decoders.n_workers, tasks = 0, [task for w in decoders.workers for task in w.tasks]
+    decoders.__exit__()
+    done.update((number, look_at_block(decoders.photos, rows, decoders.side, decoders.sharp)) for number, rows in tasks)
 
 # %% ../nbs/01b_scanning.ipynb #28e51d9f
-def join(
+def join_blocks(
     parts: Sequence[Block], # blocks
 ) -> Block:
     "Several blocks as one."
@@ -327,7 +324,7 @@ def join(
 
 # %% ../nbs/01b_scanning.ipynb #aec19db0
 VERSION = 4 # of what a look gives: raise it whenever the same image would give something else
-FACTS = {'width': 'int64', 'height': 'int64', 'bytes': 'int64', 'colours': 'int8', 'sharpness': 'float32', 'bytes_digest': 'string', 'pixels_digest': 'string', 'problem': 'string'}
+SCAN_COLUMNS = {'width': 'int64', 'height': 'int64', 'bytes': 'int64', 'colours': 'int8', 'sharpness': 'float32', 'bytes_digest': 'string', 'pixels_digest': 'string', 'problem': 'string'}
 
 class Store:
     "Pieces in a folder."
@@ -343,7 +340,7 @@ class Store:
         "Write a piece."
         import pyarrow as pa
         facts = dict(zip(Look._fields, zip(*seen)))
-        columns = {'mark': pa.array(marks, pa.binary(16)), **{c: pa.array(facts[c], getattr(pa, t)()) for c, t in FACTS.items()},
+        columns = {'mark': pa.array(marks, pa.binary(16)), **{c: pa.array(facts[c], getattr(pa, t)()) for c, t in SCAN_COLUMNS.items()},
                    'thumbnail': pa.array(facts['thumbnail'], pa.large_binary()), 'x': pa.array(x, pa.large_binary())}
         sink, table = pa.BufferOutputStream(), pa.table(columns).combine_chunks()
         with pa.ipc.new_file(sink, table.schema) as writer: writer.write_table(table)
@@ -415,9 +412,9 @@ def gather(
 ) -> Scanned:
     "Put the rows of a store into the order of a list."
     import pandas as pd, pyarrow as pa
-    facts = kept.select(list(FACTS)).take(pa.array(at)).to_pandas()
+    facts = kept.select(list(SCAN_COLUMNS)).take(pa.array(at)).to_pandas()
     labels = np.full(len(photos), -1) if photos.labels is None else photos.labels
-    table = pd.concat([pd.DataFrame({'index': np.arange(len(photos)), 'id': pd.Series(photos.ids, dtype='str'), 'label': labels.astype(np.int64)}), facts.astype({c: 'str' for c, t in FACTS.items() if t == 'string'})], axis=1)
+    table = pd.concat([pd.DataFrame({'index': np.arange(len(photos)), 'id': pd.Series(photos.ids, dtype='str'), 'label': labels.astype(np.int64)}), facts.astype({c: 'str' for c, t in SCAN_COLUMNS.items() if t == 'string'})], axis=1)
     wanted = at[(table.problem == '').to_numpy()]
     x, first = None, 0
     for chunk in kept['x'].chunks:
@@ -441,7 +438,7 @@ def typical_side(
         try:
             data = photos.read(int(i))
             sides.append(max(data.shape[:2]) if isinstance(data, np.ndarray) else max(header(data).size))
-        except Exception: pass # broken, which `look` will report
+        except Exception: pass # broken, which `look_at_image` will report
     return int(sorted(sides)[len(sides) // 2]) if sides else 224
 
 # %% ../nbs/01b_scanning.ipynb #b2e7c81d
@@ -493,8 +490,8 @@ def look_and_encode(
         several = []
         for block in decoded:
             several.append(block)
-            if sum(len(b.rows) for b in several) + BLOCK > size: yield join(several); several = []
-        if several: yield join(several)
+            if sum(len(b.rows) for b in several) + BLOCK > size: yield join_blocks(several); several = []
+        if several: yield join_blocks(several)
     def keep() -> None:
         nonlocal ready, last
         if ready: store.add(*map(list, zip(*ready)))

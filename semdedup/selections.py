@@ -18,7 +18,8 @@ from .core import LATER, UserError, Workers, blocks, check_name, check_range, ch
 from .datasets import Images
 from .embeddings import embed
 from .pairwise import nearest_rows
-from .pruning import PRUNE_TYPES, RULES, Selection, apportion, deduplicate, equal_shares, greedy_cover, make_selection, places, prune, total_of
+from .evidence import RULES, greedy_cover
+from .pruning import PRUNE_TYPES, Selection, apportion, deduplicate, equal_shares, make_selection, places, prune, total_of
 from .ranking import RANK_TYPES, rank
 from .training import Batches, Recipe, scale_of, threads, train_stack
 

@@ -13,9 +13,40 @@ from .core import LATER, UserError, Workers, atomic_write, blocks, check_column,
 if TYPE_CHECKING: import pyarrow as pa
 
 # %% auto #0
-__all__ = ['DIGITS', 'SUFFIXES', 'Vectors', 'look', 'check', 'require_valid', 'subset', 'join', 'unit', 'as_similarity', 'wide',
-           'exact', 'stamp', 'unchanged', 'open_npy', 'as_matrix', 'vector_columns', 'batches', 'batch_matrix',
-           'vector_batches', 'to_npy', 'shard_files', 'shards_of', 'open_table', 'agree', 'Scratch', 'open_vectors']
+__all__ = ['DIGITS', 'SUFFIXES', 'look', 'as_similarity', 'stamp', 'Vectors', 'join', 'open_npy', 'as_matrix', 'vector_columns',
+           'table_batches', 'batch_matrix', 'vector_batches', 'to_npy', 'shard_files', 'shards_of', 'open_table',
+           'agree', 'Scratch', 'open_vectors']
+
+# %% ../nbs/01a_vectors.ipynb #f8587e1a
+def look(
+    x: np.ndarray, # (b, d) a block of rows
+) -> tuple[np.ndarray, bytes]: # (b,) float64 lengths, NaN where a value is not finite; digest of the content
+    "Lengths and digest of one block."
+    with np.errstate(invalid='ignore', over='ignore'):
+        wide = x.astype(np.float64)
+        lengths = np.sqrt(np.einsum('ij,ij->i', wide, wide))
+        odd = np.flatnonzero((lengths < 1e-150) | ~np.isfinite(lengths)) # squares can leave the range of float64 where the numbers do not
+        largest = np.abs(wide[odd]).max(1, initial=0)
+        scaled = wide[odd] / np.where(largest > 0, largest, 1)[:, None]
+        lengths[odd] = largest * np.sqrt(np.einsum('ij,ij->i', scaled, scaled))
+    return np.where(np.isfinite(lengths), lengths, np.nan), hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest()
+
+# %% ../nbs/01a_vectors.ipynb #c41fee2a
+DIGITS = 9 # of a similarity: further ones are noise, of float64 and of whoever made the embeddings
+
+def as_similarity(
+    cosine: np.ndarray, # float64
+) -> np.ndarray: # float64, -1 … 1
+    "Round away what depends on the order of additions, so that equals are equal."
+    return np.clip(np.round(cosine, DIGITS, out=cosine), -1, 1, out=cosine)
+
+# %% ../nbs/01a_vectors.ipynb #286a4d2e
+def stamp(
+    path: str | Path, # a file
+) -> tuple[int, int]: # size in bytes, time of the last change in ns
+    "What changes when a file does."
+    s = os.stat(path)
+    return s.st_size, s.st_mtime_ns
 
 # %% ../nbs/01a_vectors.ipynb #2c88013d
 class Vectors:
@@ -65,61 +96,64 @@ class Vectors:
         for p in np.unique(part): out[part == p] = self.parts[p][which[part == p] - (self.ends[p - 1] if p else 0)]
         return out
 
-# %% ../nbs/01a_vectors.ipynb #f8587e1a
-def look(
-    x: np.ndarray, # (b, d) a block of rows
-) -> tuple[np.ndarray, bytes]: # (b,) float64 lengths, NaN where a value is not finite; digest of the content
-    "Lengths and digest of one block."
-    with np.errstate(invalid='ignore', over='ignore'):
-        wide = x.astype(np.float64)
-        lengths = np.sqrt(np.einsum('ij,ij->i', wide, wide))
-        odd = np.flatnonzero((lengths < 1e-150) | ~np.isfinite(lengths)) # squares can leave the range of float64 where the numbers do not
-        largest = np.abs(wide[odd]).max(1, initial=0)
-        scaled = wide[odd] / np.where(largest > 0, largest, 1)[:, None]
-        lengths[odd] = largest * np.sqrt(np.einsum('ij,ij->i', scaled, scaled))
-    return np.where(np.isfinite(lengths), lengths, np.nan), hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest()
+    def check(self) -> Vectors: # the same
+        "Read every row once: sets `lengths`, `is_unit`, `off_unit` and `data`."
+        if self.lengths is not None: return self
+        spans = blocks(len(self), self.block)
+        with Workers() as w: # the blocks do not follow the borders of parts: the digest is that of the whole matrix
+            seen = list(progress(w.map(lambda s: look(self.take(s)), spans), 'checking', len(spans), ' blocks'))
+        lengths = np.concatenate([l for l, _ in seen])
+        there = lengths[lengths > 0]
+        off, extreme = np.abs(there - 1), bool(len(there) and (there.min() < 1e-30 or there.max() > 1e30))
+        return self.checked(lengths, digest(self.dtype.str, self.shape, [d.hex() for _, d in seen]), float(off.max()) if len(off) == len(self) and off.max() <= 1e-5 else None, extreme)
+    def require_valid(self,
+        what: str = 'embeddings', # how the error calls them
+        zero: bool = True, # are zero rows invalid too?
+    ) -> Vectors: # the same
+        "Raise `UserError` for rows that are not finite, or all zero and so without direction; it names the first, and how many there are."
+        for bad, words in (np.isnan(self.lengths), 'hold NaN or infinity'), (self.lengths == 0 if zero else np.zeros(0), 'are all zero, and have no direction to compare'):
+            rows = np.flatnonzero(bad)
+            if len(rows): raise UserError(f'{what}: {len(rows)} of {len(self)} rows {words} ({some_rows(rows)}). Remove or repair them.')
+        return self
+    def unchanged(self) -> Vectors: # the same
+        "Raise `UserError` if a file has changed since it was opened."
+        for path, before in self.stamps.items():
+            if not os.path.exists(path): raise UserError(f'{path} was removed while it was being read. Put it back, and run again.')
+            if stamp(path) != before: raise UserError(f'{path} changed while it was being read: the result would be a mixture of old and new. Run again when nothing writes to it.')
+        return self
 
-# %% ../nbs/01a_vectors.ipynb #6ca9f93f
-def check(
-    self: Vectors,
-) -> Vectors: # the same
-    "Read every row once: sets `lengths`, `is_unit`, `off_unit` and `data`."
-    if self.lengths is not None: return self
-    spans = blocks(len(self), self.block)
-    with Workers() as w: # the blocks do not follow the borders of parts: the digest is that of the whole matrix
-        seen = list(progress(w.map(lambda s: look(self.take(s)), spans), 'checking', len(spans), ' blocks'))
-    lengths = np.concatenate([l for l, _ in seen])
-    there = lengths[lengths > 0]
-    off, extreme = np.abs(there - 1), bool(len(there) and (there.min() < 1e-30 or there.max() > 1e30))
-    return self.checked(lengths, digest(self.dtype.str, self.shape, [d.hex() for _, d in seen]), float(off.max()) if len(off) == len(self) and off.max() <= 1e-5 else None, extreme)
-
-Vectors.check = check
-
-# %% ../nbs/01a_vectors.ipynb #5c289ba0
-def require_valid(
-    self: Vectors,
-    what: str = 'embeddings', # how the error calls them
-    zero: bool = True, # are zero rows invalid too?
-) -> Vectors: # the same
-    "Raise `UserError` for rows that are not finite, or all zero and so without direction; it names the first, and how many there are."
-    for bad, words in (np.isnan(self.lengths), 'hold NaN or infinity'), (self.lengths == 0 if zero else np.zeros(0), 'are all zero, and have no direction to compare'):
-        rows = np.flatnonzero(bad)
-        if len(rows): raise UserError(f'{what}: {len(rows)} of {len(self)} rows {words} ({some_rows(rows)}). Remove or repair them.')
-    return self
-
-Vectors.require_valid = require_valid
-
-# %% ../nbs/01a_vectors.ipynb #92dac505
-def subset(
-    self: Vectors,
-    rows: np.ndarray, # (m,) int64, positions
-) -> Vectors: # the same files, fewer rows
-    "Some of the rows, without copying."
-    s = Vectors(self.parts, None if self.ids is None else self.ids[rows], rows if self.rows is None else self.rows[rows], self.stamps)
-    s.scratch = self.scratch
-    return s if self.lengths is None else s.checked(self.lengths[rows], digest(self.data, rows), self.off_unit if self.is_unit else None, self.extreme)
-
-Vectors.subset = subset
+    def subset(self,
+        rows: np.ndarray, # (m,) int64, positions
+    ) -> Vectors: # the same files, fewer rows
+        "Some of the rows, without copying."
+        s = Vectors(self.parts, None if self.ids is None else self.ids[rows], rows if self.rows is None else self.rows[rows], self.stamps)
+        s.scratch = self.scratch
+        return s if self.lengths is None else s.checked(self.lengths[rows], digest(self.data, rows), self.off_unit if self.is_unit else None, self.extreme)
+    def unit(self,
+        which: slice | np.ndarray, # positions
+    ) -> np.ndarray: # (m, d) float32, rows of length 1 up to `off_unit`
+        "Rows as unit vectors, for products."
+        x = self.take(which)
+        if self.is_unit: return np.ascontiguousarray(x, np.float32)
+        with np.errstate(divide='ignore', invalid='ignore'):
+            if self.extreme: return (x / self.lengths[which][:, None]).astype(np.float32)
+            return x.astype(np.float32, copy=False) * (1 / self.lengths[which]).astype(np.float32)[:, None]
+    def wide(self,
+        which: slice | np.ndarray, # positions
+    ) -> tuple[np.ndarray, np.ndarray]: # (m, d) float64 and (m,) float64
+        "Rows in float64 and their lengths; where float64 could not multiply two of them, rows of length 1."
+        x, lengths = self.take(which).astype(np.float64), self.lengths[which]
+        return (x / lengths[:, None], np.ones(len(x))) if self.extreme else (x, lengths)
+    def exact(self,
+        i: np.ndarray, # (m,) positions
+        j: np.ndarray, # (m,) positions
+    ) -> np.ndarray: # (m,) float64
+        "Cosine similarities of pairs of rows in float64. The value depends on the two rows only, not on what else is asked."
+        out = np.empty(len(i))
+        for s in blocks(len(i), 1024):
+            (a, l), (b, m) = self.wide(i[s]), self.wide(j[s])
+            out[s] = np.einsum('ij,ij->i', a, b) / (l * m)
+        return as_similarity(out)
 
 # %% ../nbs/01a_vectors.ipynb #1b9b3f0e
 def join(
@@ -133,72 +167,6 @@ def join(
     v = Vectors(a.parts + b.parts, None, np.r_[rows[0], rows[1] + a.ends[-1]], {**a.stamps, **b.stamps})
     v.scratch = a.scratch, b.scratch
     return v.checked(np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit) if a.is_unit and b.is_unit else None, a.extreme or b.extreme)
-
-# %% ../nbs/01a_vectors.ipynb #48594519
-def unit(
-    self: Vectors,
-    which: slice | np.ndarray, # positions
-) -> np.ndarray: # (m, d) float32, rows of length 1 up to `off_unit`
-    "Rows as unit vectors, for products."
-    x = self.take(which)
-    if self.is_unit: return np.ascontiguousarray(x, np.float32)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        if self.extreme: return (x / self.lengths[which][:, None]).astype(np.float32)
-        return x.astype(np.float32, copy=False) * (1 / self.lengths[which]).astype(np.float32)[:, None]
-
-Vectors.unit = unit
-
-# %% ../nbs/01a_vectors.ipynb #c41fee2a
-DIGITS = 9 # of a similarity: further ones are noise, of float64 and of whoever made the embeddings
-
-def as_similarity(
-    cosine: np.ndarray, # float64
-) -> np.ndarray: # float64, -1 … 1
-    "Round away what depends on the order of additions, so that equals are equal."
-    return np.clip(np.round(cosine, DIGITS, out=cosine), -1, 1, out=cosine)
-
-# %% ../nbs/01a_vectors.ipynb #9f243a05
-def wide(
-    self: Vectors,
-    which: slice | np.ndarray, # positions
-) -> tuple[np.ndarray, np.ndarray]: # (m, d) float64 and (m,) float64
-    "Rows in float64 and their lengths; where float64 could not multiply two of them, rows of length 1."
-    x, lengths = self.take(which).astype(np.float64), self.lengths[which]
-    return (x / lengths[:, None], np.ones(len(x))) if self.extreme else (x, lengths)
-
-def exact(
-    self: Vectors,
-    i: np.ndarray, # (m,) positions
-    j: np.ndarray, # (m,) positions
-) -> np.ndarray: # (m,) float64
-    "Cosine similarities of pairs of rows in float64. The value depends on the two rows only, not on what else is asked."
-    out = np.empty(len(i))
-    for s in blocks(len(i), 1024):
-        (a, l), (b, m) = self.wide(i[s]), self.wide(j[s])
-        out[s] = np.einsum('ij,ij->i', a, b) / (l * m)
-    return as_similarity(out)
-
-Vectors.wide, Vectors.exact = wide, exact
-
-# %% ../nbs/01a_vectors.ipynb #286a4d2e
-def stamp(
-    path: str | Path, # a file
-) -> tuple[int, int]: # size in bytes, time of the last change in ns
-    "What changes when a file does."
-    s = os.stat(path)
-    return s.st_size, s.st_mtime_ns
-
-# %% ../nbs/01a_vectors.ipynb #e0b83b79
-def unchanged(
-    self: Vectors,
-) -> Vectors: # the same
-    "Raise `UserError` if a file has changed since it was opened."
-    for path, before in self.stamps.items():
-        if not os.path.exists(path): raise UserError(f'{path} was removed while it was being read. Put it back, and run again.')
-        if stamp(path) != before: raise UserError(f'{path} changed while it was being read: the result would be a mixture of old and new. Run again when nothing writes to it.')
-    return self
-
-Vectors.unchanged = unchanged
 
 # %% ../nbs/01a_vectors.ipynb #1b45e1af
 def open_npy(
@@ -218,7 +186,7 @@ def as_matrix(
         x = (x.float() if str(x.dtype) == 'torch.bfloat16' else x).numpy()
     try: x = x if isinstance(x, np.ndarray) else np.asarray(x)
     except ValueError as e: raise UserError(f'{what} are not a matrix of numbers: {e}') from e
-    if isinstance(x, np.ma.MaskedArray): x = x.astype(np.float64 if x.dtype.kind in 'iu' else x.dtype).filled(np.nan) # what is masked is missing
+    if isinstance(x, np.ma.MaskedArray): x = x.astype(np.float64 if x.dtype.kind in 'iu' else x.dtype).filled(np.nan) # type: ignore[attr-defined] # what is masked is missing; astype keeps the mask
     if x.ndim != 2 or x.dtype.kind not in 'fiu' or x.shape[1] == 0: raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
     return x
 
@@ -242,7 +210,7 @@ def vector_columns(
     return numbers
 
 # %% ../nbs/01a_vectors.ipynb #6d641a8b
-def batches(
+def table_batches(
     path: Path, # a Parquet or Arrow file
     size: int = 8192, # rows at a time
 ) -> tuple[pa.Schema, int, Iterator[pa.RecordBatch]]: # schema, number of rows, batches
@@ -284,7 +252,7 @@ def vector_batches(
     column: str | None = None, # the column with the vectors
 ) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]: # how many rows the file says it has; for each batch vectors (b, d), and values of a column `id` if there is one
     "The vectors of a table piece by piece; raises `UserError` where they do not agree with each other or with the file."
-    schema, n, rows = batches(path)
+    schema, n, rows = table_batches(path)
     if n == 0: raise UserError(f'{path} has no rows.')
     columns = vector_columns(schema, column, path)
     def pieces() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:

@@ -2,7 +2,7 @@
 import errno, itertools, os, subprocess, sys
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
 from semdedup import Clusters, Selection, UserError, deduplicate, kmeans, prune, rank
-from semdedup.clustering import KMeans, gmm
+from semdedup.clustering import first_centroids, gmm
 from semdedup.comparison import measure_recall
 from semdedup.pairwise import largest_earlier, nearest_pairs
 from semdedup.pruning import RULES, apportion, class_floors, keep_order, stratified, systematic, total_of, write_manifest
@@ -261,11 +261,11 @@ def test_files_and_arrays_give_the_same(tmp_path, rule):
     for place in 'x.npy', 'npy', 'parquet', 'arrow': assert_same(deduplicate(tmp_path/place, eps=.01, rule=rule, n_clusters=8), want)
     assert_same(deduplicate(np.load(tmp_path/'x.npy', mmap_mode='r'), eps=.01, rule=rule, n_clusters=8), want)
 
-WHERE = {'cover': ('comparison.tile_pairs', {}), 'semdedup': ('comparison.tile_best', dict(rule='semdedup')), 'cover in parts': ('pruning.tile_pairs', dict(memory='70kB'))}
+WHERE = {'cover': ('comparison.tile_pairs', {}), 'semdedup': ('comparison.tile_best', dict(rule='semdedup')), 'cover in parts': ('evidence.tile_pairs', dict(memory='70kB'))}
 
 def patched(monkeypatch, where, before):
     "Call `before(number of the tile)` before each tile; the list of the tiles compared."
-    import semdedup.comparison, semdedup.pruning
+    import semdedup.comparison, semdedup.evidence
     module, name = where.split('.')
     fn, calls = getattr(getattr(semdedup, module), name), []
     def tile(*args):
@@ -319,7 +319,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch, data, where, s
 def test_clusters_are_made_once(tmp_path, monkeypatch):
     x = copies(300, 8)
     want = deduplicate(x, eps=.01, n_clusters=5, checkpoint=tmp_path)
-    monkeypatch.setattr('semdedup.pruning.kmeans', None)
+    monkeypatch.setattr('semdedup.evidence.kmeans', None)
     assert_same(deduplicate(x, eps=.01, n_clusters=5, checkpoint=tmp_path), want)
 
 @pytest.mark.parametrize('settings', [dict(eps=.3), dict(rule='semdedup'), dict(keep='easy'), dict(probes=3), dict(exact=True), dict(target=1100), dict(seed=1, keep='random')], ids=str)
@@ -544,7 +544,7 @@ def test_a_floor_that_was_guessed_too_low_changes_nothing(monkeypatch, changes):
     x = copies(300, 3)
     run = lambda: deduplicate(x, eps=1e-3, groups=given(np.arange(300) % 2, x), memory='70kB', **changes)
     want = run()
-    monkeypatch.setattr('semdedup.pruning.choose_floor', lambda *a: -1.)
+    monkeypatch.setattr('semdedup.evidence.choose_floor', lambda *a: -1.)
     found = run()
     assert_same(found, want)
     assert found.evidence.floor == 1 - 1e-3 > want.evidence.floor
@@ -590,7 +590,7 @@ def test_progressive_means_spherical():
 def test_a_start_by_chance_is_rows_of_the_data():
     "Each row once at most; another seed draws others."
     x = torch.from_numpy(copies(60, 5))
-    starts = [KMeans(10, init='random', seed=s).start(x) for s in (0, 0, 1)]
+    starts = [first_centroids(x, 10, 'random', s) for s in (0, 0, 1)]
     assert all((c[:, None] == x).all(2).sum() == 10 == len(np.unique(c, axis=0)) for c in starts) and torch.equal(*starts[:2]) and not torch.equal(*starts[1:])
     assert kmeans(x, 3, init='random').sizes.sum() == 60
 

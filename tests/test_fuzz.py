@@ -10,7 +10,7 @@ from semdedup import Selection, UserError, deduplicate, load_images, open_photos
 from semdedup.cli import results_folder
 from semdedup.embeddings import read_cache, read_weights, write_cache
 from semdedup.photos import Unreadable, decode
-from semdedup.reports import COLUMNS, claim_folder, read_results
+from semdedup.reports import RESULT_COLUMNS, claim_folder, read_results
 from semdedup.scanning import Look, Store
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
@@ -118,7 +118,7 @@ FORMATS = {
     'idx images': ('train-images-idx3-ubyte', lambda d: idx(PIXELS[..., 0]), mnist),
     'idx labels': ('train-labels-idx1-ubyte', lambda d: idx(np.arange(6, dtype=np.uint8) % 2), mnist),
     'manifest': ('x.parquet', lambda d: written(d, deduplicate(X, eps=.3).to_parquet, 'x.parquet'), selection),
-    'results': ('results.parquet', lambda d: saved(lambda f: pd.DataFrame({c: [.5, 1] if c in ('ratio', 'accuracy', 'seed') else ['a', 'b'] for c in COLUMNS}).to_parquet(f)), read_results),
+    'results': ('results.parquet', lambda d: saved(lambda f: pd.DataFrame({c: [.5, 1] if c in ('ratio', 'accuracy', 'seed') else ['a', 'b'] for c in RESULT_COLUMNS}).to_parquet(f)), read_results),
     'report config': ('config.json', lambda d: json.dumps({'dataset': 'x', 'ratios': [.1, .5]}).encode(), lambda p: claim_folder(p.parent, {'dataset': 'x', 'ratios': [.1, .5]})),
     'dedup config': ('config.json', lambda d: json.dumps({'made by': 'dedup', 'format': 1}).encode(), lambda p: results_folder(p.parent, 'photos', 'dedup')),
     'safetensors': ('w.safetensors', lambda d: written(d, lambda p: save_file({'a': X}, p), 'w.safetensors'), read_weights),

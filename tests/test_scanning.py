@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from semdedup import UserError, open_photos, scan
-from semdedup.scanning import Decoders, Store, Thumbnails, look, same_pixels, serve
+from semdedup.scanning import Decoders, Store, Thumbnails, look_at_image, same_pixels, serve
 
 class Means:
     "An encoder that counts the images that it is given, and may be slow."
@@ -303,5 +303,5 @@ def test_exact_copies_that_have_gone_meanwhile_are_none(tmp_path):
 def test_a_reader_that_raises_anything_is_no_end(pictures):
     photos = open_photos(pictures).take([0, 1])
     photos.reader.read = lambda i: [][i]
-    seen, image = look(photos, 0, 8)
+    seen, image = look_at_image(photos, 0, 8)
     assert seen.problem == 'IndexError while it was read' and image is None
