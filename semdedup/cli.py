@@ -246,7 +246,7 @@ def run(
     """
     from semdedup import deduplicate, embed
     from semdedup.labelled import is_photos, load_data
-    from semdedup.reports import claim_folder
+    from semdedup.grids import claim_folder
     from semdedup.selections import Pool, choose
     from semdedup.training import Recipe, Run, check_training, train
     check_run(typed_flags(ctx), selection, rank_type, prune_type, rule, encoder, regime, seed, seeds, device) # before anything is loaded
@@ -291,7 +291,7 @@ def grid(
     weights: str | None, size: int, test_share: str, out: Path | None, precision: str, device: str, minutes: float | None, resume: bool, eps: float = .05, grid_name: str = 'original', # the flags
 ) -> None:
     "What `sweep` and `report` share: read the flags, make the report, print where it is and what it says."
-    from semdedup import reports
+    from semdedup import answers, grids, reports
     from semdedup.labelled import load_data
     ratios = tuple(per_cent(r) for r in many(ratio, flag='--ratio'))
     own = [f for f, value, usual in (('ratio', ratio, '10,25,50'), ('regime', regime, 'epochs,steps')) if value != usual]
@@ -301,14 +301,14 @@ def grid(
     if 'E1' in stages and 'pixels' not in encoders: encoders = ['pixels', *encoders]
     asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type, flag='--rank-type')), prune_types=tuple(many(prune_type, flag='--prune-type')), n_clusters=n_clusters, eps=eps,
                  epochs=epochs, regimes=tuple(many(regime, flag='--regime')), seeds=seeds, holdout=share(holdout, '--holdout'), weights=weights, size=size, test_share=aside, grid=grid_name, precision=precision, device=device)
-    config = reports.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
+    config = grids.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
     folder = out or folder_for(dataset.removesuffix('.npz'), default_out)
     check_apart(folder, dataset)
     reports.check_report(config, folder, stages, ('data',) if model else ('data', 'model'))
-    if model is None: config = reports.Config(**asked, model=model_for(None, load_data(dataset, size, aside)))
+    if model is None: config = grids.Config(**asked, model=model_for(None, load_data(dataset, size, aside)))
     page = reports.make_report(config, folder, stages, say=lambda text: typer.echo(text, err=True), resume=resume, minutes=minutes)
-    summary = reports.read_summary(page.parent)
-    typer.echo('\n'.join([reports.answer(summary), *reports.recommend(summary)]))
+    summary = answers.read_summary(page.parent)
+    typer.echo('\n'.join([answers.answer(summary), *answers.recommend(summary)]))
     typer.echo(f'{page} ({age():.0f} s)')
 
 @app.command()

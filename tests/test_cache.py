@@ -3,7 +3,7 @@ import json, warnings
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
-from semdedup import Selection, UserError, embed, embeddings, kmeans, load_images, prune, rank, reports
+from semdedup import Selection, UserError, embed, embeddings, grids, kmeans, load_images, prune, rank
 from semdedup.datasets import holdout
 from semdedup.pruning import FORMAT
 
@@ -127,9 +127,9 @@ def test_a_manifest_that_is_not_there_is_named(tmp_path):
 
 def four_trainings(out, regime):
     "The function that makes, or goes on with, four small trainings in a folder."
-    config = reports.Config('digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('common',), n_clusters=4, epochs=1, regimes=(regime,), seeds=1)
+    config = grids.Config('digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('common',), n_clusters=4, epochs=1, regimes=(regime,), seeds=1)
     images, _ = holdout(load_images('digits'))
-    return lambda: reports.train_grid(images, {'pixels': embed(images, 'pixels')}, config, out, checkpoints=2)[:2]
+    return lambda: grids.train_grid(images, {'pixels': embed(images, 'pixels')}, config, out, checkpoints=2)[:2]
 
 @pytest.fixture(scope='module')
 def grid(tmp_path_factory):
@@ -145,7 +145,7 @@ def test_any_part_of_the_results_is_taken_up(tmp_path, regime, there):
     "Also parts without curves, or without the name of an encoder."
     go_on = four_trainings(tmp_path, regime)
     for name, table in zip(('results', 'curves'), whole := go_on()):
-        if len(table): reports.write_results(table[table.selection.isin(there)], tmp_path/f'{name}.parquet')
+        if len(table): grids.write_results(table[table.selection.isin(there)], tmp_path/f'{name}.parquet')
     if there == ['full']: (tmp_path/'curves.parquet').unlink(missing_ok=True)
     results, curves = go_on()
     assert sorted(results.selection) == sorted(whole[0].selection) and len(curves) == len(whole[1])

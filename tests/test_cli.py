@@ -2,7 +2,7 @@
 import errno, json, multiprocessing, os, pickle, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, typer
-from semdedup import Selection, UserError, reports
+from semdedup import Selection, UserError, grids, reports
 from semdedup.cli import friendly, main
 
 # Each command is a process of its own. Where processes can be forked, it is forked from one that has imported torch already: two seconds less, seventy times.
@@ -242,7 +242,7 @@ def test_a_folder_with_somebody_elses_config_is_refused(folder, text):
 
 def test_other_images_under_the_same_name_are_noticed(folder):
     "A report does not take up the results of a file that has changed since. (Without stages it claims its folder, and that is all.)"
-    again = lambda: reports.make_report(reports.Config(str(folder/'my.npz'), encoders=('pixels',), n_clusters=3), folder/'out', stages=())
+    again = lambda: reports.make_report(grids.Config(str(folder/'my.npz'), encoders=('pixels',), n_clusters=3), folder/'out', stages=())
     np.savez(folder/'my.npz', **arrays())
     again(); again()
     np.savez(folder/'my.npz', **arrays(train_labels=np.arange(60)[::-1] % 3))
@@ -251,7 +251,7 @@ def test_other_images_under_the_same_name_are_noticed(folder):
 def test_results_of_another_checkout_are_kept(folder):
     "A clone has tables and no .state: without --resume they are made anew, and the old ones are still there."
     np.savez(folder/'my.npz', **arrays()); said = []
-    again = lambda **more: reports.make_report(reports.Config(str(folder/'my.npz'), encoders=('pixels',), n_clusters=3), folder/'out', stages=(), say=said.append, **more)
+    again = lambda **more: reports.make_report(grids.Config(str(folder/'my.npz'), encoders=('pixels',), n_clusters=3), folder/'out', stages=(), say=said.append, **more)
     again(); shutil.rmtree(folder/'out'/'.state'); (folder/'out'/'results.parquet').write_text('hours')
     again(resume=True); assert (folder/'out'/'results.parquet').read_text() == 'hours' and not said
     shutil.rmtree(folder/'out'/'.state'); again()

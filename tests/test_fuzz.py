@@ -10,7 +10,7 @@ from semdedup import Selection, UserError, deduplicate, load_images, open_photos
 from semdedup.cli import results_folder
 from semdedup.embeddings import read_cache, read_weights, write_cache
 from semdedup.photos import Unreadable, decode
-from semdedup.reports import RESULT_COLUMNS, claim_folder, read_results
+from semdedup.grids import RESULT_COLUMNS, claim_folder, read_results
 from semdedup.scanning import Look, Store
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)

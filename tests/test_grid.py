@@ -1,9 +1,10 @@
 """A grid of trainings in which something goes wrong: a training diverges, a class vanishes, two sizes are one, the table is not ours. The rest goes on, and it is said."""
 import math
 import numpy as np, pandas as pd, pytest
-from semdedup import UserError, load_images, reports, selections, training
+from semdedup import UserError, answers, grids, load_images, selections, training
 from semdedup.datasets import Images, holdout
-from semdedup.reports import Config, Part, summarise, train_grid
+from semdedup.answers import summarise
+from semdedup.grids import Config, Part, train_grid
 
 @pytest.fixture(scope='module')
 def digits(): return holdout(load_images('digits'), .1)[0]
@@ -15,7 +16,7 @@ def grid(digits, tmp_path, monkeypatch):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     def train(*names, ratios=(.5,), images=digits, regimes=('epochs',), **config):
         parts = [Part(('full',), (1.,), 'pixels', n_clusters=5), Part(names, ratios, 'pixels', regimes, n_clusters=5)]
-        monkeypatch.setitem(reports.GRIDS, 'evidence', lambda config, results: iter(parts))
+        monkeypatch.setitem(grids.GRIDS, 'evidence', lambda config, results: iter(parts))
         results, _, missing = train_grid(images, {'pixels': x[:len(images.train)]}, Config('digits', encoders=('pixels',), n_clusters=5, grid='evidence', **{'epochs': 1, 'seeds': 2, **config}), tmp_path)
         return results, missing
     return train
@@ -32,7 +33,7 @@ def test_a_short_training_that_diverges_is_a_row_and_the_others_go_on(grid, monk
     table = summarise(results).set_index(['selection', 'ratio'])
     assert table.loc[('ours-labels', .5), ['seeds', 'diverged']].tolist() == [1, 1] and table.loc[('random', .5), ['seeds', 'diverged']].tolist() == [2, 0]
     assert table.accuracy.notna().all() and table.loc[('ours-labels', .5), 'n_train'] == table.loc[('random', .5), 'n_train']
-    monkeypatch.setattr(reports, 'train', lambda *args, **kwargs: pytest.fail('what is known is trained again'))
+    monkeypatch.setattr(grids, 'train', lambda *args, **kwargs: pytest.fail('what is known is trained again'))
     assert len(grid('random', 'ours-labels', 'ccs', ratios=(.25, .5))[0]) == len(results)
 
 @pytest.mark.parametrize('model, precision', [('mlp', 'float32'), ('mlp', 'bfloat16'), ('cnn', 'float32')])
@@ -107,4 +108,4 @@ def test_what_random_images_of_as_many_steps_would_reach():
     rows = [dict(selection=name, ratio=ratio, regime='epochs', scoring=s, trainings=pd.DataFrame({'accuracy': [a, a + 2]})) for name, ratio, a, s in (('full', 1., 90., 0), ('random', .5, 80., 0), ('ours-labels', .5, 85., .1))]
     table = pd.DataFrame(rows)
     want = 80 + 10 * np.log(.6 / .5) / np.log(2)
-    np.testing.assert_allclose(reports.as_long(table, table.iloc[2]), [want, want + 2])
+    np.testing.assert_allclose(answers.as_long(table, table.iloc[2]), [want, want + 2])

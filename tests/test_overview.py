@@ -6,7 +6,8 @@ import pandas as pd, pytest
 from typer.testing import CliRunner
 from semdedup.cli import app
 from semdedup.core import UserError
-from semdedup.reports import compare_reports, line_of, read_summary, report_folders, verdicts
+from semdedup.answers import read_summary
+from semdedup.reports import compare_reports, line_of, report_folders, verdicts
 from semdedup.training import holm
 
 HERE = Path(__file__).parents[1]/'reports'

@@ -3,7 +3,7 @@ import base64, os, re, shlex
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 import numpy as np, pandas as pd, pytest
-from semdedup import UserError, embed, load_images, reports
+from semdedup import UserError, answers, embed, grids, load_images, reports
 from semdedup.datasets import holdout
 
 NAME = '''<img src=x onerror=alert(1)> "&' '''.strip()
@@ -33,7 +33,7 @@ def out(tmp_path_factory):
     "The folder of a small report on images with names that would be code, if they were not escaped."
     folder = tmp_path_factory.mktemp('page')
     np.savez(folder/f'{NAME}.npz', **arrays(CLASSES))
-    config = reports.Config(str(folder/f'{NAME}.npz'), encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('diverse',), n_clusters=3, epochs=1, seeds=2)
+    config = grids.Config(str(folder/f'{NAME}.npz'), encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('diverse',), n_clusters=3, epochs=1, seeds=2)
     assert reports.make_report(config, folder/'out') == folder/'out'/'index.html'
     return folder/'out'
 
@@ -130,54 +130,54 @@ def digits():
 
 @pytest.mark.parametrize('changes', [dict(regimes=('steps',)), dict(regimes=('steps', 'epochs')), dict(seeds=1), dict(ratios=(1.,)), dict(rank_types=('random',)), dict(n_clusters=1)], ids=str)
 def test_every_configuration_has_an_answer(tmp_path, digits, changes):
-    config = reports.Config(**SMALL | changes)
+    config = grids.Config(**SMALL | changes)
     images, stay = holdout(digits[0], config.holdout)
-    results, _, _ = reports.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)
-    summary = reports.summarise(results)
-    assert re.match(rf'(Keeping|With as many optimiser steps, keeping) {100 * config.ratios[0]:g} % chosen by .* costs .* points', reports.answer(summary))
+    results, _, _ = grids.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)
+    summary = answers.summarise(results)
+    assert re.match(rf'(Keeping|With as many optimiser steps, keeping) {100 * config.ratios[0]:g} % chosen by .* costs .* points', answers.answer(summary))
     assert summary[summary.selection != 'full'].groupby('regime').size().to_dict().keys() == set(config.regimes)
 
 @pytest.mark.parametrize('name', ['encoders', 'ratios', 'rank_types', 'prune_types', 'regimes'])
 def test_what_is_asked_twice_is_trained_once(name):
     "Else intervals would be too narrow."
-    config = reports.Config(**SMALL | {name: SMALL[name] * 2})
-    wanted = reports.keys(pd.concat([reports.plan(config, part) for part in reports.GRIDS[config.grid](config, pd.DataFrame)]))
+    config = grids.Config(**SMALL | {name: SMALL[name] * 2})
+    wanted = grids.keys(pd.concat([grids.plan(config, part) for part in grids.GRIDS[config.grid](config, pd.DataFrame)]))
     assert (len(wanted), len(set(wanted))) == (2 * 4, 2 * 4)
 
-@pytest.mark.parametrize('grid', reports.GRIDS)
+@pytest.mark.parametrize('grid', grids.GRIDS)
 def test_every_grid_recommends_something(tmp_path, digits, grid):
     "All names, all parts, one seed of two clusters: what is there is not selected or trained again."
-    config = reports.Config(**SMALL | dict(grid=grid, seeds=2))
+    config = grids.Config(**SMALL | dict(grid=grid, seeds=2))
     images, stay = holdout(digits[0], .1)
-    again = lambda: reports.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)[0]
+    again = lambda: grids.train_grid(images, {'pixels': digits[1][stay]}, config, tmp_path, checkpoints=1)[0]
     results = again()
-    summary = reports.summarise(results)
+    summary = answers.summarise(results)
     assert not summary.duplicated(['regime', 'ratio', 'selection', 'encoder', 'n_clusters']).any() and (summary.seeds == 2).all()
-    assert 'training' in ' '.join(reports.recommend(summary))
-    pd.testing.assert_frame_equal(again(), reports.read_results(tmp_path/'results.parquet'), check_dtype=False)
+    assert 'training' in ' '.join(answers.recommend(summary))
+    pd.testing.assert_frame_equal(again(), grids.read_results(tmp_path/'results.parquet'), check_dtype=False)
     assert again().train_seconds.tolist() == results.train_seconds.tolist()
 
 def test_more_clusters_than_images_are_left_out(tmp_path, digits, monkeypatch):
     "A sweep goes as far as there are images, and nothing of it is missing for ever."
-    parts = [reports.Part((name,), (.5,), 'pixels', n_clusters=k) for name, k in (('random', 2), ('cossim-common', 5000))]
-    monkeypatch.setitem(reports.GRIDS, 'original', lambda config, results: iter(parts))
-    results, _, missing = reports.train_grid(digits[0], {'pixels': digits[1]}, reports.Config(**SMALL), tmp_path)
+    parts = [grids.Part((name,), (.5,), 'pixels', n_clusters=k) for name, k in (('random', 2), ('cossim-common', 5000))]
+    monkeypatch.setitem(grids.GRIDS, 'original', lambda config, results: iter(parts))
+    results, _, missing = grids.train_grid(digits[0], {'pixels': digits[1]}, grids.Config(**SMALL), tmp_path)
     assert set(results.selection) == {'random'} and missing == 0
 
 def test_copies_that_are_found():
     "Images 0 and 1 are there twice, image 2 once: of three that go, two are still represented, and no more could have been."
-    assert reports.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2])) == (2 / 3, 1.) and reports.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2, 3, 4])) == (1., .5)
-    for index, keep in ([0, 1, 2], [0]), ([0, 0, 1], [0, 1, 2]): assert np.isnan(reports.copies_found(np.array(index), np.array(keep))).all()
+    assert grids.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2])) == (2 / 3, 1.) and grids.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2, 3, 4])) == (1., .5)
+    for index, keep in ([0, 1, 2], [0]), ([0, 0, 1], [0, 1, 2]): assert np.isnan(grids.copies_found(np.array(index), np.array(keep))).all()
 
 def test_recommendation_says_so_where_chance_is_as_good():
     row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, seeds=1, val_accuracy=1., accuracy=90., ci95=.1, p=.5, cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio), scoring=0., trainings=pd.DataFrame(dict(val_accuracy=[1.], accuracy=90., gain=.1, cost=.2))) | more
     table = pd.DataFrame([row('full', 1.), row('random', .5, val_accuracy=0.), row('ours', .5)])
-    assert reports.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps. Select with random: nothing is better as far as can be seen; ours did best on the validation images')
+    assert answers.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps. Select with random: nothing is better as far as can be seen; ours did best on the validation images')
     table.loc[2, ['p_holm', 'gain_ci95']] = .01, .05
-    assert 'it beats a random subset by 0.1 points' in reports.recommend(table)[0]
-    assert reports.recommend(table.assign(scoring=.1))[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps (1.7 times with those of the short training')
-    assert 'Select with random' in reports.recommend(table.assign(gain=-.1))[0]
+    assert 'it beats a random subset by 0.1 points' in answers.recommend(table)[0]
+    assert answers.recommend(table.assign(scoring=.1))[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps (1.7 times with those of the short training')
+    assert 'Select with random' in answers.recommend(table.assign(gain=-.1))[0]
     table.loc[1, 'val_accuracy'] = 2.
-    assert 'Select with random: no selection did better than chance' in reports.recommend(table)[0]
+    assert 'Select with random: no selection did better than chance' in answers.recommend(table)[0]
     table['cost'] = 3.
-    assert reports.recommend(table)[0].startswith('Remove nothing, if 0.5 points matter')
+    assert answers.recommend(table)[0].startswith('Remove nothing, if 0.5 points matter')

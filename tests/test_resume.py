@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pandas as pd, psutil, pytest
 from typer.testing import CliRunner
 from semdedup.cli import app
-from semdedup.reports import KEY, keys
+from semdedup.grids import KEY, keys
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='no process groups')
 MAIN = [sys.executable, '-c', 'from semdedup.cli import main; main()']

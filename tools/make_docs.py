@@ -112,7 +112,7 @@ def process(notebook, page, folder, cfg):
 
 def copy_reports(to):
     "Copy the pages of reports/ with their figures, and list them on a page: what each found. The page of all of them is called overview.html, since index.html is the list."
-    from semdedup import reports
+    from semdedup import answers
     text = ['---', 'title: Reports', 'description: What removing costs, measured; each page with its figures and the command that repeats it', '---', '']
     to.mkdir(parents=True)
     if (ROOT/'reports'/'index.html').exists():
@@ -123,8 +123,8 @@ def copy_reports(to):
         shutil.copytree(page.parent, to/name, ignore=lambda folder, names: [n for n in names if not n.endswith(('.html', '.svg', '.png', 'figures'))])
         lines = [f'## {name}']
         if page.with_name('summary.csv').exists():
-            summary, about = reports.read_summary(page.parent), json.loads((page.parent/'figures'/'e2_gain.json').read_text(encoding='utf-8'))
-            lines += [reports.answer(summary), *reports.recommend(summary), f'![{about["caption"]}]({name}/figures/{about["file"]}){{fig-alt="{about["alt"]}"}}']
+            summary, about = answers.read_summary(page.parent), json.loads((page.parent/'figures'/'e2_gain.json').read_text(encoding='utf-8'))
+            lines += [answers.answer(summary), *answers.recommend(summary), f'![{about["caption"]}]({name}/figures/{about["file"]}){{fig-alt="{about["alt"]}"}}']
         for line in [*lines, f'[The whole page]({name}/index.html)']: text += [line, '']
     (to/'index.md').write_text('\n'.join(text), encoding='utf-8')
 
