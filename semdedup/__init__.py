@@ -24,13 +24,14 @@ if TYPE_CHECKING: # what a name is, for editors and type checkers; at run time `
     from semdedup.ranking import rank as rank
     from semdedup.pruning import prune as prune, deduplicate as deduplicate, Selection as Selection
     from semdedup.training import evaluate as evaluate
-    from semdedup.own import dedup as dedup, leaks as leaks, prune_photos as prune_photos, Found as Found, Leaks as Leaks, suggest_eps as suggest_eps
+    from semdedup.own import dedup as dedup, leaks as leaks, prune_photos as prune_photos, Found as Found, Leaks as Leaks
+    from semdedup.thresholds import suggest_eps as suggest_eps
     from semdedup.core import UserError as UserError
 
 # %% ../nbs/10_init.ipynb #00da0dd6
 NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'open_photos': 'photos', 'Photos': 'photos', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'load_data': 'labelled', 'scan': 'scanning', 'Scanned': 'scanning', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
-         'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'dedup': 'own', 'leaks': 'own', 'prune_photos': 'own', 'Found': 'own', 'Leaks': 'own', 'suggest_eps': 'own', 'UserError': 'core'} # public name → module
-MODULES = ('core', 'datasets', 'photos', 'labelled', 'copies', 'embeddings', 'vectors', 'scanning', 'clustering', 'ranking', 'pairwise', 'comparison', 'evidence', 'pruning', 'training', 'selections', 'plots', 'grids', 'answers', 'reports', 'own', 'gallery', 'cli')
+         'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'dedup': 'own', 'leaks': 'own', 'prune_photos': 'own', 'Found': 'own', 'Leaks': 'own', 'suggest_eps': 'thresholds', 'UserError': 'core'} # public name → module
+MODULES = ('core', 'datasets', 'photos', 'labelled', 'copies', 'embeddings', 'vectors', 'scanning', 'clustering', 'ranking', 'pairwise', 'comparison', 'evidence', 'pruning', 'training', 'selections', 'plots', 'grids', 'answers', 'reports', 'thresholds', 'own', 'gallery', 'cli')
 
 def __getattr__(name: str) -> 'Any':
     "Import a public name, or a module of the package, when it is asked for."

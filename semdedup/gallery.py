@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import semdedup
 from .core import UserError, data_uri, fill_page
-from .own import SPAN, TICKS, Found, Leaks, Suggestion, beyond_copies, histogram_of, stretched, tally
+from .own import Found, Leaks, beyond_copies, tally
 from .pairwise import SLACK
 from .photos import TEST, TRAIN, VAL, printable
 from .pruning import find_stand_ins
+from .thresholds import SPAN, TICKS, Suggestion, histogram_of, stretched
 
 # %% auto #0
 __all__ = ['SHOWN', 'WHAT', 'WIDTH', 'HEIGHT', 'GO', 'LEAK', 'image_kind', 'in_words', 'Shots', 'groups_of', 'first_few',

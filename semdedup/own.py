@@ -15,29 +15,27 @@ import numpy as np
 import pandas as pd
 from .clustering import Clusters, kmeans
 from .comparison import Checkpoint, Plan, remembered
-from .copies import Copies, OFFSET, SIDE, WEIGHTS, find_candidates, verify, view_rows
+from .copies import Copies, OFFSET, SIDE, WEIGHTS, find_candidates, verify
 from .core import LATER, UserError, Workers, atomic_write, blocks, cache_dir, check_name, check_range, check_seed, digest, make_folder, mendable, progress
 from .embeddings import best_device, get_encoder, name_of
+from .evidence import RULES, Evidence, cluster_for, compare, with_best_of_twins
 from .pairwise import SLACK, first_best, nearest_rows
 from .photos import FORMATS, NothingToName, Photos, from_pixels, header, open_photos
-from .evidence import RULES, Evidence, cluster_for, compare, with_best_of_twins
 from .pruning import COLUMNS, KEEP_ORDERS, PRUNE_TYPES, Selection, keep_order, priorities, prune, select, size_left, target_size, with_invalid, write_manifest
 from .ranking import RANK_TYPES, rank
 from .scanning import Scanned, same_pixels, scan, typical_side
+from .thresholds import RANDOM, Suggestion, announced, candidates, suggest_from
 from .vectors import Vectors, as_similarity, join, open_vectors
 
 # %% auto #0
-__all__ = ['PHOTO_ORDERS', 'ORDERS', 'LEVELS', 'SURE', 'DOUBT', 'RANDOM', 'SMALLEST', 'SPAN', 'TICKS', 'CHUNK', 'LEAST', 'MANY',
-           'FACTS', 'HOW', 'TEMPORARY', 'ENDING', 'photo_order', 'candidate_rows', 'candidates', 'stretched', 'eps_at',
-           'gumbel_fit', 'gumbel_logpdf', 'normal_logpdf', 'Mixture', 'fit_mixture', 'Suggestion', 'announced',
-           'round_down', 'suggest_from', 'are_two_heaps', 'where_copies_begin', 'fewer_are_expected', 'widest_gap',
-           'histogram_of', 'suggest_eps', 'Pictures', 'as_square', 'verified', 'Verified', 'TooFar', 'has_views',
-           'Search', 'same_as_earlier', 'in_full', 'exact_copies', 'describe', 'beyond_copies', 'tally', 'known_copies',
-           'Found', 'search_in', 'settle', 'by_embedding', 'pick', 'similarity_of_pictures', 'decide', 'looks_closer',
-           'dedup', 'prune_photos', 'folder_name', 'told_apart', 'file_name', 'content_of', 'is_there', 'place_file',
-           'names_below', 'write_files', 'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'first_of',
-           'same_in_training', 'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures',
-           'match', 'spread', 'leak_table', 'open_both', 'scan_both', 'leaks']
+__all__ = ['PHOTO_ORDERS', 'ORDERS', 'CHUNK', 'LEAST', 'MANY', 'FACTS', 'HOW', 'TEMPORARY', 'ENDING', 'photo_order', 'Pictures',
+           'as_square', 'verified', 'Verified', 'TooFar', 'has_views', 'Search', 'same_as_earlier', 'in_full',
+           'exact_copies', 'describe', 'beyond_copies', 'tally', 'known_copies', 'Found', 'search_in', 'settle',
+           'by_embedding', 'pick', 'similarity_of_pictures', 'decide', 'looks_closer', 'dedup', 'prune_photos',
+           'folder_name', 'told_apart', 'file_name', 'content_of', 'is_there', 'place_file', 'names_below',
+           'write_files', 'write_contents', 'clear_folder', 'Leaks', 'common_classes', 'first_of', 'same_in_training',
+           'nearest_training_rows', 'nearest_by_embedding', 'best_match', 'nearest_by_pictures', 'match', 'spread',
+           'leak_table', 'open_both', 'scan_both', 'leaks']
 
 # %% ../nbs/08a_own.ipynb #7b91241a
 PHOTO_ORDERS = {'largest': ('pixels', 'colours', 'bytes'), 'sharpest': ('sharp', 'pixels', 'colours', 'bytes')} # keep order → columns, the highest first
@@ -52,279 +50,6 @@ def photo_order(
     steps = (np.log(table['sharpness'].to_numpy(np.float64) + 1) / np.log(1.25)).round() # a difference of a few per cent is that of JPEG's blocks
     facts = table.assign(pixels=table['width'].astype(np.int64) * table['height'], sharp=steps)
     return {c: facts[c].to_numpy(np.float64) for c in PHOTO_ORDERS[keep]}
-
-# %% ../nbs/08a_own.ipynb #bacc040c
-LEVELS = (.5, .6, .7, .8, .9, .95, .98) # of similarity, at each of which the earliest are looked at
-
-def candidate_rows(
-    rows: slice, # which rows
-    x: np.ndarray, # (n, d) float32 unit rows, in keep order
-    n_near: int, # so many of the most similar earlier rows
-    n_first: int, # so many of the earliest rows at each of `LEVELS`
-    floor: float, # candidates have at least this similarity, but for the most similar
-    pictures: np.ndarray | None = None, # (n, 3, h, w) uint8, to be looked at in several views
-) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 later, (m,) int64 earlier: each pair once, sorted
-    "Whom some rows should be compared with more closely."
-    import torch
-    first = max(rows.start, 1)
-    views = [x[first:rows.stop]] if pictures is None else view_rows(pictures[first:rows.stop])
-    sims = views[0] @ x[:rows.stop].T
-    for view in views[1:]: np.maximum(sims, view @ x[:rows.stop].T, out=sims)
-    sims[np.arange(rows.stop) >= np.arange(first, rows.stop)[:, None]] = -2
-    k = min(n_near, rows.stop)
-    value, near = [a.numpy() for a in torch.topk(torch.from_numpy(sims), k, dim=1)]
-    use = value >= floor
-    use[:, 0] = True
-    i, rank = np.nonzero(use)
-    pairs = [np.stack([i, near[i, rank]])]
-    i, j = np.divmod(np.flatnonzero(sims >= max(floor, LEVELS[0])), rows.stop)
-    similarity = sims[i, j]
-    for level in LEVELS:
-        at = similarity >= max(level, floor)
-        ii, jj = i[at], j[at]
-        place = np.arange(len(ii)) - np.searchsorted(ii, ii)
-        pairs.append(np.stack([ii, jj])[:, place < n_first])
-    later, earlier = np.unique(np.concatenate(pairs, 1), axis=1)
-    return later + first, earlier
-
-# %% ../nbs/08a_own.ipynb #fb62244e
-def candidates(
-    x: np.ndarray, # (n, d) float32 unit rows, in keep order
-    n_near: int = 4, # so many of the most similar earlier rows
-    n_first: int = 2, # so many of the earliest rows at each of `LEVELS`
-    floor: float = .25, # candidates have at least this similarity, but for the most similar
-    pictures: np.ndarray | None = None, # (n, 3, h, w) uint8, to be looked at in several views
-) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 later, (m,) int64 earlier: each pair once, sorted
-    "Pairs of rows to be compared more closely, from the similarities of all pairs."
-    with Workers() as w:
-        parts = blocks(len(x), int(np.clip(2**23 // max(len(x), 1), 32, 256))) # a strip of 32 MB at most, up to 260,000 images
-        found = list(progress(w.map(candidate_rows, [p for p in parts if p.stop > 1], x, n_near, n_first, floor, pictures), 'candidates', len(parts), ' blocks'))
-    if not found: return np.empty(0, np.int64), np.empty(0, np.int64)
-    later, earlier = map(np.concatenate, zip(*found))
-    return later, earlier
-
-# %% ../nbs/08a_own.ipynb #e3bc6029
-SURE = {False: 1e-4, True: 1e-6} # cosines and probabilities this close to 1 shape no distribution: they are the same
-
-def stretched(
-    s: float | np.ndarray, # similarities
-    odds: bool, # are they probabilities, and not cosines?
-) -> Any: # on a scale that tells .99 from .999
-    "Similarities on the scale on which they are plotted and fitted."
-    far = np.maximum(1 - np.asarray(s, np.float64), 1e-9)
-    return np.log(np.maximum(s, 1e-9) / far) if odds else -np.log(far)
-
-def eps_at(
-    w: float, # on the scale of `stretched`
-    odds: bool, # as there
-) -> float: # the eps that belongs to it
-    "Back from the stretched scale."
-    return float(1 / (1 + np.exp(w)) if odds else np.exp(-w))
-
-# %% ../nbs/08a_own.ipynb #3bfab752
-def gumbel_fit(
-    w: np.ndarray, # (n,) values
-    weight: np.ndarray, # (n,) how much each counts
-    scale: float, # a start
-) -> tuple[float, float]: # location, scale
-    "The most likely Gumbel distribution of weighted values (a fixed-point iteration)."
-    low, total = w.min(), max(weight.sum(), 1e-9)
-    for _ in range(50):
-        e = weight * np.exp(-(w - low) / scale)
-        better = max(weight @ w / total - e @ w / max(e.sum(), 1e-300), .02)
-        scale, before = (scale + better) / 2, scale
-        if abs(scale - before) < 1e-6 * before: break
-    return float(low - scale * np.log(max((weight * np.exp(-(w - low) / scale)).sum(), 1e-300) / total)), float(scale)
-
-# %% ../nbs/08a_own.ipynb #9615d640
-def gumbel_logpdf(w: np.ndarray, location: float, scale: float) -> np.ndarray: # (n,) where
-    "The logarithm of the density."
-    z = (w - location) / scale
-    return -z - np.exp(-z) - np.log(scale)
-
-def normal_logpdf(w: np.ndarray, mean: float, sd: float) -> np.ndarray: # (n,) where
-    "The logarithm of the density."
-    return -.5 * ((w - mean) / sd) ** 2 - np.log(sd * np.sqrt(2 * np.pi))
-
-@dataclass(eq=False)
-class Mixture:
-    "Two kinds of nearest neighbours: pictures without a copy (Gumbel), and copies (normal)."
-    share: float # of copies
-    location: float; scale: float # of the Gumbel
-    mean: float; sd: float # of the normal
-    likelihood: float # its logarithm
-    def expected(self, w: np.ndarray) -> np.ndarray: # share of all that has no copy and lies at or above `w`
-        return -(1 - self.share) * np.expm1(-np.exp(-(w - self.location) / self.scale))
-    def doubt(self, w: np.ndarray) -> np.ndarray: # the probability that a nearest neighbour at `w` is another picture; what is nearer than copies mostly are is no less a copy
-        log_odds = np.log(self.share / (1 - self.share)) + normal_logpdf(np.minimum(w, self.mean), self.mean, self.sd) - gumbel_logpdf(w, self.location, self.scale)
-        return 1 / (1 + np.exp(np.clip(log_odds, -700, 700)))
-
-# %% ../nbs/08a_own.ipynb #980fe8fb
-def fit_mixture(
-    w: np.ndarray, # (n,) ascending
-) -> tuple[Mixture, Mixture | None]: # without copies; and with copies, where that can be fitted
-    "Fit one heap and two heaps."
-    ones = np.ones(len(w))
-    location, scale = gumbel_fit(w, ones, .78 * w.std() + .05)
-    single, best = Mixture(0., location, scale, np.inf, 1., float(gumbel_logpdf(w, location, scale).sum())), None
-    for cut in (.1, .25, .5, .75, .9, .97, .99): # each start takes the upper part for copies
-        copy, before = (np.arange(len(w)) >= np.clip(round(cut * len(w)), 2, len(w) - 2)).astype(float), -np.inf
-        scale = .78 * w[copy == 0].std() + .05
-        for _ in range(300):
-            share = float(np.clip(copy.mean(), 1e-9, 1 - 1e-9))
-            location, scale = gumbel_fit(w, 1 - copy, scale)
-            mean = float(copy @ w / copy.sum()); sd = float(max(np.sqrt(copy @ (w - mean) ** 2 / copy.sum()), .5))
-            other, same = np.log(1 - share) + gumbel_logpdf(w, location, scale), np.log(share) + normal_logpdf(w, mean, sd)
-            both = np.logaddexp(other, same)
-            copy, likelihood = np.exp(same - both), float(both.sum())
-            if mean <= location or likelihood - before < 1e-6 * len(w) or copy.sum() < .5: break
-            before = likelihood
-        if mean > location and (best is None or likelihood > best.likelihood + 1e-6): best = Mixture(share, location, scale, mean, sd, likelihood)
-    return single, best
-
-# %% ../nbs/08a_own.ipynb #c8a6fa63
-@dataclass(eq=False)
-class Suggestion:
-    "A threshold, and what it was read from."
-    eps: float # duplicates have a similarity of at least 1 - eps
-    why: str # one sentence
-    nearest: np.ndarray = field(repr=False) # (n,) similarity of each image to the most similar of those that come before it in keep order: each pair counts once
-    chance: np.ndarray = field(repr=False) # (m,) similarity of random pairs
-    found: int = 0 # so many of `nearest` reach the threshold
-    odds: bool = False # are these probabilities, and not cosines?
-    mixture: Mixture | None = field(default=None, repr=False) # what was fitted, if anything was
-    def draw(self,
-        ax: Any = None, # a matplotlib axis; a new figure if not given
-    ) -> Any: # the axis
-        "Nearest neighbours against random pairs, and the threshold."
-        import matplotlib.pyplot as plt
-        if ax is None: ax = plt.subplots(figsize=(7, 2.8), layout='constrained')[1]
-        bins = histogram_of(self)
-        count, _, _ = ax.hist(bins['edges'][:-1], bins['edges'], weights=bins['nearest'], color='C0', alpha=.7, label='nearest neighbour')
-        if bins['chance'] is not None: ax.stairs(bins['chance'], bins['edges'], color='.4', label='random pairs (scaled)')
-        if bins['null'] is not None: ax.stairs(bins['null'], bins['edges'], color='C1', label='expected without a copy')
-        ax.axvline(stretched(1 - self.eps, self.odds), color='C3', lw=1.5, label=f'suggested: eps = {self.eps:g}')
-        ax.set(xticks=stretched(np.array(TICKS[self.odds]), self.odds), xticklabels=[f'{t:g}' for t in TICKS[self.odds]], xlim=SPAN[self.odds], ylim=(0, 1.3 * max(np.max(count, initial=1), 1)), xlabel='similarity', ylabel='images')
-        ax.legend(frameon=False, fontsize=8); ax.spines[['top', 'right']].set_visible(False)
-        return ax
-
-def announced(
-    s: Suggestion, # of a threshold that nobody gave
-) -> str:
-    "What the user is told of it."
-    return f'eps={s.eps:g} is suggested: {s.why}. Another one: --eps'
-
-def round_down(
-    eps: float, # a threshold
-) -> float: # with two significant digits
-    "A threshold that a person can repeat, not larger."
-    if eps < 1e-6: return 0.
-    unit = 10. ** (np.floor(np.log10(eps)) - 1)
-    return float(f'{np.floor(eps / unit + 1e-9) * unit:.6g}')
-
-# %% ../nbs/08a_own.ipynb #6822380b
-DOUBT = .2 # the probability that a copy at the threshold is none
-RANDOM = 1000 # random pairs that are compared
-SMALLEST = 50 # nearest neighbours from which a distribution can be fitted
-
-def suggest_from(
-    nearest: np.ndarray, # (n,) similarity of each image to its nearest neighbour (of one collection: among those before it, so that a pair counts once)
-    chance: np.ndarray, # (m,) similarity of random pairs
-    odds: bool = False, # are these probabilities, and not cosines?
-    default: float | None = None, # where there are too few images to tell; 0.2 for probabilities and 0.05 for cosines if not given
-) -> Suggestion:
-    "Suggest a threshold from similarities."
-    nearest, chance, default = np.asarray(nearest, np.float64), np.asarray(chance, np.float64), (DOUBT if odds else .05) if default is None else default
-    made = lambda eps, why, fit=None: Suggestion(eps, why, nearest, chance, int((nearest >= 1 - eps - SLACK).sum()), odds, fit)
-    fitted = np.sort(stretched(nearest[nearest < 1 - SURE[odds]], odds))
-    if len(fitted) < SMALLEST:
-        few = f'only {len(fitted)} images have a neighbour that is not identical, too few for a distribution' if len(nearest) >= SMALLEST else f'{len(nearest) + 1} images are too few for a distribution'
-        return made(default, f'{few}: eps={default:g} is the usual value')
-    if len(fitted) > 5000: fitted = np.quantile(fitted, (np.arange(5000) + .5) / 5000)
-    single, double = fit_mixture(fitted)
-    if double is not None and are_two_heaps(single, double, len(fitted), stretched(chance, odds)):
-        eps = round_down(min(.5, eps_at(where_copies_begin(double), odds)))
-        return made(eps, f'the nearest neighbours fall into two heaps, and eps={eps:g} is where one is four times as likely a copy as another picture', double)
-    none = 'no heap of copies stands apart from the other nearest neighbours'
-    if odds and fewer_are_expected(single, stretched(nearest[nearest >= 1 - DOUBT], odds), len(nearest)):
-        return made(DOUBT, f'{none}; eps={DOUBT:g} asks for a probability of four to one', single)
-    if odds and (gap := widest_gap(np.sort(stretched(nearest, odds)), stretched(1 - DOUBT, odds))):
-        eps = DOUBT if gap[0] < stretched(1 - DOUBT, odds) else round_down(eps_at(sum(gap) / 2, odds))
-        return made(eps, f'{none}, but there is a gap, wider than chance makes, below those that eps={eps:g} finds', single)
-    eps = round_down(min(default, eps_at(single.location + single.scale * np.log(2 * len(nearest)), odds)))
-    return made(eps, f'{none}; at eps={eps:g} at most half a false find is expected in all', single)
-
-def are_two_heaps(
-    single: Mixture, double: Mixture, # fits of one heap and of two
-    n: int, # values that were fitted
-    chance: np.ndarray, # (m,) stretched similarities of random pairs
-) -> bool:
-    "Are two heaps so much more likely that three more parameters are paid for, and is the upper one far from the lower, and from what random pairs have?"
-    middle, quarter = np.quantile(chance, [.5, .75]) if len(chance) else (0., 0.)
-    beyond_chance = middle + 4 * (quarter - middle) / .6745 # four standard deviations of a normal distribution
-    return double.likelihood - single.likelihood > 3 + 1.5 * np.log(n) and double.mean > max(double.location + 4 * double.scale, beyond_chance)
-
-def where_copies_begin(
-    double: Mixture, # of two heaps
-) -> float: # stretched similarity
-    "From where on a nearest neighbour is another picture with a probability of `DOUBT` at most."
-    w = np.linspace(double.location, double.mean, 5000)
-    return w[min(np.flatnonzero(double.doubt(w) > DOUBT).max(initial=-1) + 1, len(w) - 1)]
-
-def fewer_are_expected(
-    single: Mixture, # of one heap
-    found: np.ndarray, # (k,) stretched similarities, the nearest neighbours that count as copies
-    n: int, # nearest neighbours in all
-) -> bool:
-    "Is the number that one heap alone would put above each of those found at most half of what lies there?"
-    w = np.sort(found)
-    return bool((single.expected(w) * n <= .5 * np.arange(len(w), 0, -1)).all())
-
-def widest_gap(
-    w: np.ndarray, # (n,) ascending, on the stretched scale
-    least: float, # copies lie above
-    few: Sequence[int] = (10, 20), # so many gaps below say how wide gaps are: the nearest, which may be too few, or more, which may be of another kind of picture
-    level: float = .05, # the chance of finding one where there is none
-) -> tuple[float, float] | None: # its ends; None if no gap is wider than chance makes
-    """The gap above which copies lie, if there is one.
-
-    The upper tail of nearest neighbours without copies is exponential, whatever lies below. In such a tail the gap under the c nearest, times c, is exponential too (Rényi 1953), for all c with one mean, which the m gaps below say: the ratio is F-distributed with 2 and 2 m degrees of freedom. The level is shared out among all that is tried."""
-    best, ends = 0., None
-    for m in few:
-        upper = np.arange(max(int(np.searchsorted(w, least)), m + 1), len(w)) # the first above the gap
-        if len(upper) == 0: continue
-        c, gap = len(w) - upper, w[upper] - w[upper - 1]
-        below = np.array([np.diff(w[u - m - 1:u]) @ (len(w) - np.arange(u - m, u)) / m for u in upper])
-        log_p = np.where(gap >= 1, -m * np.log1p(c * gap / np.maximum(below, 1e-9) / m) + np.log(len(few) * len(upper)), 0) # odds that differ by less than a factor of e divide nothing
-        if log_p.min() < best: best, ends = float(log_p.min()), (float(w[upper[log_p.argmin()] - 1]), float(w[upper[log_p.argmin()]]))
-    return ends if best < np.log(level) else None
-
-# %% ../nbs/08a_own.ipynb #ba3f6b35
-SPAN = {False: (-.7, 9.3), True: (-9., 9.)} # of the stretched scale, for cosines and for probabilities
-TICKS = {False: (0, .5, .9, .99, .999, .9999), True: (.001, .01, .1, .5, .9, .99, .999)}
-
-def histogram_of(
-    s: Suggestion, # nearest neighbours, random pairs, and the fit
-    bins: int = 60, # of equal width on the stretched scale
-) -> dict[str, Any]: # edges, and a number for each bin: nearest, chance, null
-    "The picture of a suggestion as numbers."
-    edges = np.linspace(*SPAN[s.odds], bins + 1)
-    count = lambda v: np.histogram(np.clip(stretched(v, s.odds), edges[0], edges[-1]), edges)[0].astype(float)
-    return dict(edges=edges, nearest=count(s.nearest), chance=count(s.chance) * len(s.nearest) / len(s.chance) if len(s.chance) else None,
-                null=-np.diff(s.mixture.expected(edges)) * (s.nearest < 1 - SURE[s.odds]).sum() if s.mixture else None)
-
-# %% ../nbs/08a_own.ipynb #5f4a5636
-def suggest_eps(
-    x: Any, # (n, d) embeddings: anything that `open_vectors` takes
-    seed: int = 0, # of the random pairs
-    default: float = .05, # where there are too few rows to tell
-) -> Suggestion:
-    "Suggest a threshold for `deduplicate`; `draw` shows why."
-    check_range('default', default, 0, 2)
-    v = open_vectors(x).check().require_valid()
-    later, earlier = candidates(v.unit(np.arange(len(v))), 1, 0, 2.)
-    i, j = np.random.default_rng(check_seed(seed)).integers(0, len(v), (2, RANDOM))
-    return suggest_from(v.exact(later, earlier), v.exact(i[i != j], j[i != j]), default=default)
 
 # %% ../nbs/08a_own.ipynb #d9f5f0fb
 CHUNK = 20_000 # pairs that are verified and saved at a time

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
-from semdedup import Selection, UserError, dedup, leaks, open_photos, own
+from semdedup import Selection, UserError, dedup, leaks, open_photos, own, thresholds
 
 # Real photographs come with scikit-learn: two of them, cut into tiles that do not overlap.
 
@@ -114,31 +114,31 @@ def test_a_threshold_is_suggested_and_said(album):
 def test_the_suggestion_does_not_depend_on_threads(monkeypatch):
     x = np.random.default_rng(0).standard_normal((600, 16)); x[300:400] = x[:100] + .01
     eps = []
-    for n in '12': monkeypatch.setenv('SEMDEDUP_THREADS', n); eps.append(own.suggest_eps(x).eps)
+    for n in '12': monkeypatch.setenv('SEMDEDUP_THREADS', n); eps.append(thresholds.suggest_eps(x).eps)
     assert eps[0] == eps[1] and 0 < eps[0] < .2
 
 @pytest.mark.parametrize('centre, most, eps, why', [(-4, 1, .2, 'asks for a probability of four to one'), (-1, 9, None, 'at most half a false find is expected in all')], ids=['none is likely', 'some are'])
 def test_where_no_heap_of_copies_stands_apart(centre, most, eps, why):
     "Probabilities of one kind only, on the scale of odds: if none of them is likely, the usual threshold; else one that chance hardly reaches."
     w = np.random.default_rng(0).gumbel(centre, 1, 400)
-    found = own.suggest_from(1 / (1 + np.exp(-w[w < most])), np.full(50, .001), odds=True)
+    found = thresholds.suggest_from(1 / (1 + np.exp(-w[w < most])), np.full(50, .001), odds=True)
     assert why in found.why and found.mixture.mean == np.inf and (found.eps == eps if eps else found.eps < .05 and found.found <= 2)
 
 def test_copies_among_two_kinds_of_pictures():
     "Photographs are far from each other, screenshots nearer, copies near: one heap through all of it would explain any copy."
     rng = np.random.default_rng(1); kinds = np.r_[rng.gumbel(-11, 3, 30), rng.gumbel(-4, 1, 15)]
     odds = lambda w: 1 / (1 + np.exp(-w))
-    found = own.suggest_from(odds(np.r_[kinds, rng.uniform(5, 9, 12)]), np.full(50, 1e-8), odds=True)
+    found = thresholds.suggest_from(odds(np.r_[kinds, rng.uniform(5, 9, 12)]), np.full(50, 1e-8), odds=True)
     assert found.found >= 11
-    near = own.suggest_from(odds(np.r_[kinds, 1.6, rng.uniform(6, 9, 12)]), np.full(50, 1e-8), odds=True)
+    near = thresholds.suggest_from(odds(np.r_[kinds, 1.6, rng.uniform(6, 9, 12)]), np.full(50, 1e-8), odds=True)
     assert near.found >= 11
-    assert own.suggest_from(odds(np.r_[kinds, kinds - .5]), np.full(50, 1e-8), odds=True).found <= 2
+    assert thresholds.suggest_from(odds(np.r_[kinds, kinds - .5]), np.full(50, 1e-8), odds=True).found <= 2
 
 @pytest.mark.parametrize('seed', range(10))
 def test_chance_is_not_taken_for_copies(seed):
     "One kind of picture whose nearest neighbours are often near: at most a false find or two."
     w = np.random.default_rng(seed).gumbel(0, 1, 500)
-    assert own.suggest_from(1 / (1 + np.exp(-w)), np.full(50, .001), odds=True).found <= 3
+    assert thresholds.suggest_from(1 / (1 + np.exp(-w)), np.full(50, .001), odds=True).found <= 3
 
 # Few images
 
