@@ -43,36 +43,49 @@ class Plan:
         self.met: dict[int, int] = {} # with `exact`: of each cluster that was asked for its probers, how many pairs these make with it
         self.error = margin(self.v) + 1e-6 # of a product in float32; near 1, an error of 1e-7 in a cosine is one of 4e-4 in the angle, so it is added before the arccosine
     @property
-    def most(self) -> int: return max(1000, self.memory // 64) # pairs in memory: three copies of two positions and a similarity, while they are put in order
+    def most(self) -> int:
+        "How many pairs memory holds: three copies of two positions and a similarity, while they are put in order."
+        return max(1000, self.memory // 64)
     @property
-    def across(self) -> bool: return (self.probes > 1 or self.exact) and len(self.centroids) > 1
+    def across(self) -> bool:
+        "Are items compared with other clusters than their own?"
+        return (self.probes > 1 or self.exact) and len(self.centroids) > 1
 
     @cached_property
-    def members(self) -> list[np.ndarray]: # for each cluster its items in keep order
+    def members(self) -> list[np.ndarray]:
+        "For each cluster its items in keep order."
         order = np.lexsort((self.place, self.groups.labels))
         if self.use is not None: order = order[self.use[order]]
         return np.split(order, np.cumsum(np.bincount(self.groups.labels[order], minlength=len(self.centroids)))[:-1])
     @cached_property
     def near(self) -> tuple[np.ndarray, np.ndarray]: # (n, p) int32 nearest clusters and (n, p) float32 similarities
+        "The nearest clusters of each item, and how similar it is to their centroids."
         return nearest_clusters(self.v, self.centroids, max(2, self.probes), self.client)
     @cached_property
-    def own(self) -> np.ndarray: # (n,) float32, similarity to the own centroid
+    def own(self) -> np.ndarray: # (n,) float32
+        "The similarity of each item to its own centroid."
         out = np.empty(len(self.v), np.float32)
         for s in blocks(len(out), 2048): out[s] = np.einsum('ij,ij->i', self.v.unit(s), self.centroids[self.groups.labels[s]])
         return out
     @cached_property
-    def voronoi(self) -> bool: # does each item lie in the cluster of its nearest centroid?
+    def voronoi(self) -> bool:
+        "Does each item lie in the cluster of its nearest centroid?"
         return bool((self.own >= self.near[1][:, 0] - 1e-6).all()) # a row between two centroids, as near to both as float32 can tell, may lie in either
     @cached_property
-    def sizes(self) -> np.ndarray: return np.array([len(m) for m in self.members]) # (k,) int64, of the items that are compared
+    def sizes(self) -> np.ndarray: # (k,) int64
+        "How many items of each cluster are compared."
+        return np.array([len(m) for m in self.members])
     @cached_property
-    def span(self) -> tuple[np.ndarray, np.ndarray]: # (k,) smallest and largest angle of the items of each cluster to its centroid
+    def span(self) -> tuple[np.ndarray, np.ndarray]: # (k,)
+        "The smallest and the largest angle of the items of each cluster to its centroid, in radians."
         k, labels, own = len(self.centroids), self.groups.labels, self.own.astype(np.float64)
         low, high = np.full(k, np.inf), np.full(k, -np.inf)
         np.minimum.at(low, labels, np.arccos(np.clip(own + self.error, -1, 1))); np.maximum.at(high, labels, np.arccos(np.clip(own - self.error, -1, 1)))
         return low, high
     @cached_property
-    def probing(self) -> tuple[np.ndarray, np.ndarray]: return who_probes(self) # see there
+    def probing(self) -> tuple[np.ndarray, np.ndarray]:
+        "What `who_probes` says, computed once."
+        return who_probes(self)
 
 # %% ../nbs/04a_comparison.ipynb #44e2acbc
 def can_hold(
@@ -274,7 +287,9 @@ class Batch:
     saved: list[np.ndarray] | None # what a checkpoint holds of it
     parts: list[Any] = field(default_factory=list) # what came back, in the order of the tiles
     @property
-    def whole(self) -> bool: return len(self.parts) == len(self.tiles)
+    def whole(self) -> bool:
+        "Is every tile of it compared?"
+        return len(self.parts) == len(self.tiles)
     def result(self, kind: str, place: np.ndarray) -> tuple[np.ndarray, ...]: # rows, columns, similarities
         "What all its tiles found; `kind` as for `collect`."
         if self.saved: return tuple(self.saved)

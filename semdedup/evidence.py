@@ -78,8 +78,12 @@ class Evidence:
     lengths: np.ndarray = LATER # (n,) of all rows of the data; those that are not above 0 were not compared
     device: str = 'cpu' # where it was computed
     @property
-    def rows(self) -> np.ndarray: return np.flatnonzero(self.lengths > 0) # positions in the data of the items that were compared
-    def reaches(self, threshold: float) -> bool: return threshold >= self.floor - SLACK # are all pairs at hand that it needs?
+    def rows(self) -> np.ndarray:
+        "Positions in the data of the items that were compared."
+        return np.flatnonzero(self.lengths > 0)
+    def reaches(self, threshold: float) -> bool:
+        "Are all pairs at hand that this threshold needs?"
+        return threshold >= self.floor - SLACK
     def beyond(self, threshold: float) -> UserError: # to be raised
         "What to say of a threshold that this does not reach."
         return BelowFloor(f'eps={1 - threshold:.6g} needs pairs down to a similarity of {threshold:.6g}; those at hand begin at {self.floor:.6g}.')
@@ -155,7 +159,8 @@ class Among:
     ):
         self.plan, self.device, self.workers = plan, device, workers
         self.size, self.batches = tile_size(plan.memory, plan.v.shape[1], cpu_count()), list(batches_of(plan))
-    def tiles(self, *items: np.ndarray) -> list[Tile]: # of pairs with one item in each of these lists
+    def tiles(self, *items: np.ndarray) -> list[Tile]:
+        "Tiles of pairs with one item in each of these lists."
         masks = np.zeros((len(items), len(self.plan.v)), bool)
         for mask, i in zip(masks, items): mask[i] = True
         return [t for cs, others in self.batches for t in tiles_of(self.plan, cs, others, self.size, *masks)]
@@ -251,9 +256,14 @@ def stand_ins(
 class Decided(Evidence):
     "What `cover_in_parts` found: the decision for one threshold, without the pairs that others would need."
     size: int | None = None # the target that it was made for
-    def reaches(self, threshold: float) -> bool: return abs(threshold - self.floor) <= SLACK # this and the next ones as those of `Evidence`
-    def beyond(self, threshold: float) -> UserError: return BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
+    def reaches(self, threshold: float) -> bool:
+        "As `Evidence.reaches`: the one threshold that was decided."
+        return abs(threshold - self.floor) <= SLACK
+    def beyond(self, threshold: float) -> UserError:
+        "As `Evidence.beyond`."
+        return BelowFloor(f'There are more pairs than memory holds: only eps={1 - self.floor:.6g} was decided.')
     def decide(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        "As `Evidence.decide`."
         if not self.reaches(threshold): raise self.beyond(threshold)
         return self.one_each()
 

@@ -139,7 +139,9 @@ def claim_folder(
 class State:
     "What has been done in a folder: `.state/NAME` holds a digest of what it was done with."
     def __init__(self, out: Path): self.out, self.folder = out, make_folder(out/'.state') # the report's folder
-    def done(self, name: str, key: str) -> bool: return (self.folder/name).exists() and (self.folder/name).read_text(encoding='utf-8') == key # by its name, with what has this digest
+    def done(self, name: str, key: str) -> bool: # by its name, with what has this digest
+        "Is this stage done, and are its files there?"
+        return (self.folder/name).exists() and (self.folder/name).read_text(encoding='utf-8') == key
     def finish(self, name: str, key: str) -> None: # the same
         "Note that something has been done."
         write_text(self.folder/name, key)
@@ -406,7 +408,9 @@ class Grid:
             self.add_results(new)
         train(self.images, runs, self.config.recipe, self.config.device, checkpoints=checkpoints, done=done, until=self.until)
 
-    def late(self) -> bool: return self.until is not None and time.time() > self.until # is nothing to be begun any more?
+    def late(self) -> bool:
+        "Has the time run out?"
+        return self.until is not None and time.time() > self.until
 
     def add_curves(self, new: pd.DataFrame) -> None: # `CURVE_KEY`, step, accuracy
         "Add rows to the curves, and write them."

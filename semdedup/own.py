@@ -61,6 +61,7 @@ class Pictures:
     rows: np.ndarray # (m,) int64, which of them
     @cached_property
     def squares(self) -> np.ndarray: # (m, 3, SIDE, SIDE) uint8
+        "The pictures, decoded."
         out, parts = np.empty((len(self.rows), 3, SIDE, SIDE), np.uint8), blocks(len(self.rows), 256)
         with Workers() as w:
             for s, a in zip(parts, w.map(lambda s: np.stack([as_square(self.thumbnails[int(i)]) for i in self.rows[s]]), parts)): out[s] = a
@@ -94,7 +95,9 @@ def verified(
 @dataclass(eq=False)
 class Verified(Evidence):
     "Pairs of pictures that were compared themselves, and not by their embeddings."
-    def beyond(self, threshold: float) -> UserError: return TooFar(f'eps={1 - threshold:.6g} is too large: pairs of pictures below a similarity of {self.floor:g} are not copies, and were not compared. Ask for eps={1 - self.floor:g} at most, or use an encoder that sees kinds of things, such as efficientnet-lite0.')
+    def beyond(self, threshold: float) -> UserError:
+        "As `Evidence.beyond`: what is less similar was not compared."
+        return TooFar(f'eps={1 - threshold:.6g} is too large: pairs of pictures below a similarity of {self.floor:g} are not copies, and were not compared. Ask for eps={1 - self.floor:g} at most, or use an encoder that sees kinds of things, such as efficientnet-lite0.')
 
 class TooFar(UserError):
     "More should go than there are copies."
@@ -123,7 +126,8 @@ class Search:
     saved: Checkpoint | None # where findings are kept
     seed: int # of random pairs
     @cached_property
-    def alone(self) -> np.ndarray: # (q,) int64 positions among the readable, in keep order, without twins
+    def alone(self) -> np.ndarray: # (q,) int64
+        "The readable images in keep order, without twins."
         use = np.ones(len(self.order), bool); use[self.twin] = False
         return self.order[use[self.order]]
     def similarity(self, i: np.ndarray, j: np.ndarray, desc: str) -> np.ndarray: # (m,) float64
@@ -131,6 +135,7 @@ class Search:
         return verified(np.stack([i, j], 1), self.pictures, saved=self.saved, desc=desc) if self.verify else self.v.exact(i, j)
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # later, earlier, similarity of the candidates
+        "The candidates, and how similar they are."
         def find() -> list[np.ndarray]:
             if not self.verify: return [*candidates(self.v.unit(self.alone), 1, 0, 2.)]
             return [*candidates(self.v.unit(self.alone), pictures=self.pictures.squares[self.alone] if self.views and len(self.alone) <= MANY else None)]

@@ -37,7 +37,9 @@ class Tile:
     rows: np.ndarray # (a,) int64 positions, in keep order if `cols` is None
     cols: np.ndarray | None = None # (b,) int64 positions, none of them in `rows`
     @property
-    def n_pairs(self) -> int: return len(self.rows) * (len(self.rows) - 1) // 2 if self.cols is None else len(self.rows) * len(self.cols)
+    def n_pairs(self) -> int:
+        "How many pairs of different rows it has."
+        return len(self.rows) * (len(self.rows) - 1) // 2 if self.cols is None else len(self.rows) * len(self.cols)
 
 def cut(
     rows: np.ndarray, # positions

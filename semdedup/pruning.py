@@ -568,8 +568,12 @@ def decide_new(
 # %% ../nbs/05_pruning.ipynb #1989cf75
 class Grown(Evidence):
     "What is known after `add`: enough to add more."
-    def reaches(self, threshold: float) -> bool: return False # both as those of `Evidence`
-    def beyond(self, threshold: float) -> UserError: return UserError('Items were added one part after the other, so there is no other eps or size to choose. Call deduplicate with all data.')
+    def reaches(self, threshold: float) -> bool:
+        "As `Evidence.reaches`: none but the one that was decided."
+        return False
+    def beyond(self, threshold: float) -> UserError:
+        "As `Evidence.beyond`."
+        return UserError('Items were added one part after the other, so there is no other eps or size to choose. Call deduplicate with all data.')
 
 def grow(
     selection: Selection, # made by `deduplicate` with rule cover

@@ -245,7 +245,9 @@ class Decoders:
         if multiprocessing.current_process().daemon: self.n_workers = 0 # it may have no children
         chosen = multiprocessing.get_start_method(allow_none=True)
         self.context = multiprocessing.get_context(chosen or ('fork' if sys.platform == 'linux' else None))
-    def worker(self) -> Worker: return Worker(self.context, self.photos, self.side, self.sharp)
+    def worker(self) -> Worker:
+        "A new process."
+        return Worker(self.context, self.photos, self.side, self.sharp)
     def __enter__(self) -> Decoders:
         formats() # imports what a forked process should find imported
         return self

@@ -78,7 +78,8 @@ class Pool:
         "Take over from a pool of the same rows what has been computed there and depends on no seed."
         vars(self).update({name: vars(other)[name] for name in ('short', 'neighbours') if name in vars(other)})
         return self
-    def part(self, rows: np.ndarray) -> Pool: # a pool of some of the rows, for selections inside a class
+    def part(self, rows: np.ndarray) -> Pool:
+        "A pool of some of the rows, for selections inside a class."
         return Pool(self.x[rows], seed=self.seed, n_clusters=min(self.n_clusters, len(rows)), recipe=self.recipe)
 
 def principal(

@@ -119,9 +119,11 @@ class Mixture:
     location: float; scale: float # of the Gumbel
     mean: float; sd: float # of the normal
     likelihood: float # its logarithm
-    def expected(self, w: np.ndarray) -> np.ndarray: # share of all that has no copy and lies at or above `w`
+    def expected(self, w: np.ndarray) -> np.ndarray:
+        "The share of all images that has no copy and a nearest neighbour at or above `w`."
         return -(1 - self.share) * np.expm1(-np.exp(-(w - self.location) / self.scale))
-    def doubt(self, w: np.ndarray) -> np.ndarray: # the probability that a nearest neighbour at `w` is another picture; what is nearer than copies mostly are is no less a copy
+    def doubt(self, w: np.ndarray) -> np.ndarray:
+        "The probability that a nearest neighbour at `w` is another picture; what is nearer than copies mostly are is no less a copy."
         log_odds = np.log(self.share / (1 - self.share)) + normal_logpdf(np.minimum(w, self.mean), self.mean, self.sd) - gumbel_logpdf(w, self.location, self.scale)
         return 1 / (1 + np.exp(np.clip(log_odds, -700, 700)))
 
