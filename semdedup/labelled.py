@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, check_seed, digest, progress
 from .datasets import DATASETS, Images, draw_aside, from_arrays, load_images, read_npz
-from .photos import TEST, TRAIN, VAL, Photos, Unreadable, decode, open_photos
+from .photos import TEST, TRAIN, VAL, Photos, open_photos
+from .pictures import Unreadable, decode
 
 # %% auto #0
 __all__ = ['SQUARES', 'split_of_folders', 'draw_test', 'read_rows', 'decode_rows', 'decode_all', 'title_of', 'from_photos',

@@ -20,7 +20,8 @@ from .core import LATER, UserError, Workers, atomic_write, blocks, cache_dir, ch
 from .embeddings import best_device, get_encoder, name_of
 from .evidence import RULES, Evidence, cluster_for, compare, with_best_of_twins
 from .pairwise import SLACK, first_best, nearest_rows
-from .photos import FORMATS, NothingToName, Photos, from_pixels, header, open_photos
+from .photos import NothingToName, Photos, open_photos
+from .pictures import FORMATS, from_pixels, header
 from .pruning import COLUMNS, KEEP_ORDERS, PRUNE_TYPES, Selection, keep_order, priorities, prune, select, size_left, target_size, with_invalid, write_manifest
 from .ranking import RANK_TYPES, rank
 from .scanning import Scanned, same_pixels, scan, typical_side

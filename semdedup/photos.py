@@ -4,255 +4,26 @@
 
 # %% ../nbs/00a_photos.ipynb #34d24d52
 from __future__ import annotations
-import functools, io, os, re, stat, tarfile, threading, warnings
+import functools, os, re, stat, tarfile, threading, warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 import numpy as np
-from .core import LATER, UserError, as_array, check_column, check_range, digest, from_json, natural, readable
+from .core import LATER, UserError, as_array, check_column, digest, from_json, natural, readable
 from .datasets import DATASETS, Images, Split, as_images, load_images, refuse_single
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from PIL import Image
+from .pictures import ENDINGS, MAX_BYTES, Unreadable, flatten, turn, upright, why
+if TYPE_CHECKING: import pyarrow as pa
 
 # %% auto #0
-__all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'PLAIN', 'HIDDEN', 'TRAIN', 'TEST', 'VAL', 'LABELS', 'Unreadable', 'why',
-           'formats', 'max_pixels', 'relax_pillow', 'relaxed', 'header', 'eight_bits', 'flatten', 'Picture',
-           'beyond_pixels', 'upright', 'turn', 'from_pixels', 'plain_header', 'small_jpeg', 'decode', 'squeeze',
-           'as_chw', 'Photos', 'Files', 'file_stamp', 'printable', 'is_image', 'walk', 'list_folder', 'look_at',
-           'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'plain_label', 'number_labels', 'Members',
-           'tar_members', 'tar_label', 'from_tars', 'tar_labels', 'as_data', 'channels_last', 'Cells', 'image_column',
-           'from_parquet', 'hf_class_names', 'Stack', 'from_array', 'from_npy', 'from_images', 'Items',
-           'from_hugging_face', 'from_dataset', 'open_path', 'shards', 'load_hugging_face', 'NothingToName',
-           'are_paths', 'open_photos', 'positions_in', 'PhotoDataset']
-
-# %% ../nbs/00a_photos.ipynb #652fcf0f
-class Unreadable(Exception):
-    "One image cannot be read, and why: the others go on."
-    @property
-    def reason(self) -> str: return str(self)
-
-def why(
-    e: BaseException, # what was raised
-) -> str: # a part of a sentence, without addresses in memory: the same at each run
-    "What went wrong with one image, in one line."
-    if type(e).__name__ == 'UnidentifiedImageError': return 'it is not an image of a known kind'
-    if isinstance(e, MemoryError): return 'it needs more memory than there is'
-    said = re.sub(r'\s*<[^<>]* at 0x[0-9a-fA-F]+>', '', ' '.join(str(getattr(e, 'strerror', None) or e).split()))[:200]
-    if 'truncated' in said.lower(): return 'the file is truncated'
-    return f'the file is damaged ({said})' if re.search('broken|decoder', said) else said or type(e).__name__
-
-# %% ../nbs/00a_photos.ipynb #f60b671d
-MAX_BYTES = 2**29
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'AVIF', 'JPEG2000', 'PPM')
-ENDINGS = {'.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff', '.avif', '.jp2', '.j2k',
-           '.ppm', '.pgm', '.pbm', '.pnm', '.heic', '.heif'}
-
-@functools.cache
-def formats() -> list[str]:
-    "Those of `FORMATS` that the installed Pillow was built with."
-    from PIL import Image
-    Image.init()
-    return [f for f in FORMATS if f in Image.OPEN]
-
-def max_pixels() -> int: # width times height
-    "The largest image that is decoded: `SEMDEDUP_MAX_PIXELS`, or 200 million pixels."
-    wanted = os.environ.get('SEMDEDUP_MAX_PIXELS')
-    return 200_000_000 if wanted is None else check_range('SEMDEDUP_MAX_PIXELS', int(wanted) if wanted.isdecimal() else wanted, 1, whole=True)
-
-def relax_pillow() -> None:
-    "Take Pillow's own limit and its warnings away, in a process that does nothing else but decode."
-    from PIL import Image
-    Image.MAX_IMAGE_PIXELS = None
-    warnings.simplefilter('ignore')
-
-@contextmanager
-def relaxed() -> Iterator[None]:
-    "The same for a while."
-    from PIL import Image
-    before = Image.MAX_IMAGE_PIXELS
-    if before is None: yield; return
-    try:
-        with warnings.catch_warnings():
-            relax_pillow()
-            yield
-    finally: Image.MAX_IMAGE_PIXELS = before
-
-def header(
-    data: bytes, # an encoded image
-) -> Image.Image: # not decoded
-    "What the beginning of a file says: format and size."
-    from PIL import Image
-    with relaxed(): return Image.open(io.BytesIO(data), formats=formats())
-
-# %% ../nbs/00a_photos.ipynb #a5affeb3
-def eight_bits(
-    a: np.ndarray, # (h, w) or (h, w, c), numbers of any type
-) -> np.ndarray: # the same shape, uint8
-    "Scale numbers to bytes; white is 1 (floats only), or the largest number of 8, 10, 12 or 16 bits that nothing exceeds, or the maximum."
-    if a.dtype == np.uint8: return a
-    if a.dtype.kind not in 'fiub': raise Unreadable(f'it holds values of type {a.dtype}')
-    if a.dtype.kind == 'f' and not np.isfinite(a).all(): raise Unreadable('it holds NaN or infinity')
-    low, high = (float(a.min()), float(a.max())) if a.size else (0., 0.)
-    if low < 0: raise Unreadable(f'it holds values from {low:g} to {high:g}; expected none below 0 (is it normalised?)')
-    white = next((m for m in ((1,) if a.dtype.kind in 'fb' else ()) + tuple(2**bits - 1 for bits in (8, 10, 12, 16)) if high <= m), high)
-    return np.rint(a * (255. / white)).astype(np.uint8)
-
-# %% ../nbs/00a_photos.ipynb #a7ac71a9
-def flatten(
-    im: Any, # a PIL image of any mode
-) -> Image.Image: # in RGB
-    "Any colour mode becomes RGB; what is transparent becomes white, or black where white would swallow the drawing."
-    if im.mode == 'RGB' and 'transparency' not in im.info: return im
-    from PIL import Image
-    if im.mode[0] in 'IF': im = Image.fromarray(eight_bits(np.asarray(im)))
-    elif 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La'):
-        if im.mode == 'La': im = im.convert('LA')
-        im = im.convert('RGBA')
-        if im.getextrema()[3][0] < 255:
-            on = lambda colour: Image.alpha_composite(Image.new('RGBA', im.size, colour), im).convert('RGB')
-            light = on('white')
-            im = dark if np.asarray(light).min() > 245 and np.asarray(dark := on('black')).max() > 10 else light
-    elif im.mode == 'LAB':
-        from PIL import ImageCms
-        im = cast(Any, ImageCms.profileToProfile(im, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB'))
-    return im.convert('RGB')
-
-# %% ../nbs/00a_photos.ipynb #2068b615
-@dataclass
-class Picture:
-    "A decoded picture."
-    image: Image.Image # in RGB, upright
-    width: int # of the whole picture
-    height: int # likewise
-    reduced: bool = False # was it decoded at less than its size?
-    format: str = '' # JPEG, PNG, …; '' for pixels
-    palette: bool = False # are its colours those of a list of at most 256?
-    as_it_is: bool = False # would any viewer show the file like that: nothing was turned or flattened?
-    beyond: bytes = b'' # a digest of what eight bits of RGB do not show: finer samples, what is transparent, further frames or pages
-    @functools.cached_property
-    def pixels(self) -> bytes: return self.image.tobytes()
-
-def beyond_pixels(
-    im: Any, # a PIL image, upright
-    data: bytes | None, # its file, if that holds further frames or pages, which are not looked at
-) -> bytes: # '' where RGB shows all
-    "What two pictures must have in common, too, before they are called the same."
-    clear = 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
-    if data is None and im.mode[0] not in 'IF' and not clear: return b''
-    h = sha256(data or b'')
-    if im.mode[0] in 'IF': h.update(im.tobytes())
-    elif clear and (full := (im.convert('LA') if im.mode == 'La' else im).convert('RGBA')).getextrema()[3][0] < 255: h.update(full.tobytes())
-    elif data is None: return b''
-    return h.digest()
-
-def upright(
-    data: bytes | np.ndarray, # an encoded image, or pixels (h, w[, c])
-    enough: int | None = None, # pixels a side that suffice: a large JPEG is then decoded at a half, a quarter or an eighth
-) -> Picture:
-    "Decode one picture; raises `Unreadable` with the reason."
-    from PIL import Image
-    limit = max_pixels()
-    try:
-        with relaxed():
-            if isinstance(data, np.ndarray): return Picture(im := from_pixels(data), *im.size)
-            if len(data) == 0: raise Unreadable('the file is empty')
-            if (im := small_jpeg(data, enough, limit)) is not None: return Picture(flatten(im), *im.size, format='JPEG', as_it_is=True)
-            im = Image.open(io.BytesIO(data), formats=formats())
-            (w, h), kind = im.size, im.format or ''
-            if w * h > limit: raise Unreadable(f'its {w:,} × {h:,} pixels are more than the limit of {limit:,} (SEMDEDUP_MAX_PIXELS)')
-            if enough and kind in ('JPEG', 'MPO'): im.draft(None, (enough, enough))
-            reduced, several = im.size != (w, h), kind != 'MPO' and getattr(im, 'n_frames', 1) > 1
-            im.load()
-            up, sideways = turn(im)
-            if not reduced: w, h = up.size # a TIFF turns itself
-            elif sideways: w, h = h, w
-            return Picture(flatten(up), w, h, reduced, kind, im.mode in ('P', 'PA'), up is im and im.mode in ('L', 'RGB'), beyond_pixels(up, data if several else None))
-    except Unreadable: raise
-    except Exception as e: # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, …
-        raise Unreadable('it is HEIC, which Pillow does not read: convert it to JPEG' if isinstance(data, bytes) and data[4:8] == b'ftyp' and data[8:12] in HEIC else why(e)) from e
-
-HEIC = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1')
-
-def turn(
-    im: Image.Image, # loaded
-) -> tuple[Image.Image, bool]: # the image, upright, and whether width and height changed places
-    "Do what EXIF says about which way is up; damaged EXIF says nothing."
-    from PIL import Image
-    try: orientation = im.getexif().get(0x0112, 1)
-    except Exception: return im, False
-    ways = Image.Transpose
-    way = {2: ways.FLIP_LEFT_RIGHT, 3: ways.ROTATE_180, 4: ways.FLIP_TOP_BOTTOM, 5: ways.TRANSPOSE, 6: ways.ROTATE_270, 7: ways.TRANSVERSE, 8: ways.ROTATE_90}.get(orientation)
-    return (im, False) if way is None else (im.transpose(way), orientation >= 5)
-
-def from_pixels(
-    a: np.ndarray, # (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)
-) -> Image.Image: # in RGB
-    "Pixels of any type as a picture."
-    from PIL import Image
-    if a.ndim == 3 and a.shape[2] == 1: a = a[:, :, 0]
-    if a.ndim not in (2, 3) or (a.ndim == 3 and a.shape[2] not in (3, 4)) or a.size == 0: raise Unreadable(f'an array of shape {a.shape} is no image')
-    return flatten(Image.fromarray(np.ascontiguousarray(eight_bits(a))))
-
-# %% ../nbs/00a_photos.ipynb #9b9d5396
-PLAIN = {0xe0, 0xee, 0xdb, 0xc4, 0xdd, 0xfe} # segments of a JPEG that need no thought: JFIF, Adobe, tables, intervals, comments
-
-def plain_header(
-    data: bytes, # an encoded image
-) -> tuple[int, int, int] | None: # width, height, colours; None if it is no JPEG of 8 bits, or has segments that are not `PLAIN`
-    "The size of a JPEG that holds nothing but a picture."
-    if data[:2] != b'\xff\xd8': return None
-    found, at = None, 2
-    while data[at] == 0xff:
-        kind, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
-        if kind == 0xda: return found # here the picture begins
-        if kind in (0xc0, 0xc1, 0xc2) and data[at + 4] == 8: found = data[at + 7] << 8 | data[at + 8], data[at + 5] << 8 | data[at + 6], data[at + 9]
-        elif kind not in PLAIN or length < 2: return None
-        at += 2 + length
-    return None
-
-def small_jpeg(
-    data: bytes, # an encoded image
-    enough: int | None, # pixels a side that suffice
-    limit: int, # pixels that are too many
-) -> Image.Image | None: # RGB or L; None if it should be opened with care
-    "Decode a plain JPEG without looking at it twice."
-    from PIL import Image
-    try:
-        plain = plain_header(data)
-        if plain is None: return None
-        w, h, colours = plain
-        if not 0 < w * h <= limit or (enough and min(w, h) >= 2 * enough): return None # it is refused, or decoded at a reduced size
-        mode = {1: 'L', 3: 'RGB'}[colours]
-        return Image.frombytes(mode, (w, h), data, 'jpeg', mode, '')
-    except Exception: return None # the long way finds out what is wrong
-
-# %% ../nbs/00a_photos.ipynb #aeddfe4e
-def decode(
-    data: bytes | np.ndarray, # an encoded image, or pixels (h, w[, c])
-    side: int | None = None, # squeeze it into a square of so many pixels a side
-) -> np.ndarray: # (3, h, w), or (3, side, side), uint8
-    "One image as red, green and blue, upright; raises `Unreadable` with the reason."
-    picture = upright(data, side)
-    return as_chw(picture.image if side is None else squeeze(picture.image, side))
-
-def squeeze(
-    im: Image.Image, # of any size
-    side: int, # pixels a side
-) -> Image.Image: # of side × side pixels
-    "The whole picture in a square, smoothed as the networks' own training was (bilinear, antialiased)."
-    from PIL import Image
-    return im if im.size == (side, side) else im.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.)
-
-def as_chw(
-    im: Image.Image, # in RGB
-) -> np.ndarray: # (3, h, w) uint8
-    "A picture as an array, channels first."
-    return np.ascontiguousarray(np.asarray(im).transpose(2, 0, 1))
+__all__ = ['HIDDEN', 'TRAIN', 'TEST', 'VAL', 'LABELS', 'Photos', 'Files', 'file_stamp', 'printable', 'is_image', 'walk',
+           'list_folder', 'look_at', 'folder_order', 'folder_labels', 'from_folder', 'from_paths', 'plain_label',
+           'number_labels', 'Members', 'tar_members', 'tar_label', 'from_tars', 'tar_labels', 'as_data',
+           'channels_last', 'Cells', 'image_column', 'from_parquet', 'hf_class_names', 'Stack', 'from_array',
+           'from_npy', 'from_images', 'Items', 'from_hugging_face', 'from_dataset', 'open_path', 'shards',
+           'load_hugging_face', 'NothingToName', 'are_paths', 'open_photos', 'positions_in', 'PhotoDataset']
 
 # %% ../nbs/00a_photos.ipynb #a959cbe1
 @dataclass(eq=False)

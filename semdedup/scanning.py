@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, cpu_count, digest, make_folder, progress
-from .photos import Photos, Picture, Unreadable, formats, header, max_pixels, open_photos, relax_pillow, squeeze, upright
+from .photos import Photos, open_photos
+from .pictures import Picture, Unreadable, formats, header, max_pixels, relax_pillow, squeeze, upright
 if TYPE_CHECKING:
     import pandas as pd, pyarrow as pa
     from PIL import Image

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from semdedup import Selection, UserError, deduplicate, load_images, open_photos, open_vectors
 from semdedup.cli import results_folder
 from semdedup.embeddings import read_cache, read_weights, write_cache
-from semdedup.photos import Unreadable, decode
+from semdedup.pictures import Unreadable, decode
 from semdedup.grids import RESULT_COLUMNS, claim_folder, read_results
 from semdedup.scanning import Look, Store
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest, semdedup
 
 PACKAGE = Path(__file__).parents[1]/'semdedup'
-ORDER = 'core datasets photos labelled copies embeddings vectors scanning clustering ranking pairwise comparison evidence pruning training selections plots grids answers reports thresholds own gallery cli'.split()
+ORDER = 'core datasets pictures photos labelled copies embeddings vectors scanning clustering ranking pairwise comparison evidence pruning training selections plots grids answers reports thresholds own gallery cli'.split()
 MODULES = sorted(p.stem for p in PACKAGE.glob('*.py') if not p.stem.startswith('_'))
 NOTEBOOKS_ONLY = {'nbdev', 'fastcore', 'execnb', 'ghapi', 'IPython'}   # users never meet nbdev's pins
 

@@ -3,8 +3,9 @@ import io, os, pickle, struct, sys, tarfile, zlib
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
 from PIL import Image, ImageCms, ImageDraw
 import semdedup
-from semdedup import UserError, load_images, open_photos, photos as photos_module
-from semdedup.photos import MAX_BYTES, PhotoDataset, Unreadable, decode, plain_header, positions_in, printable, upright
+from semdedup import UserError, load_images, open_photos, pictures
+from semdedup.photos import PhotoDataset, positions_in, printable
+from semdedup.pictures import MAX_BYTES, Unreadable, decode, plain_header, upright
 
 def scene(size=(60, 40)):
     "Blue, with a red corner at the top left."
@@ -57,12 +58,12 @@ def test_the_short_way_gives_what_the_long_one_gives(monkeypatch):
     "To the last bit, and with the same reasons; also for damaged files."
     rng = np.random.default_rng(0)
     files = [*SMALL, *(damaged(SMALL[k % len(SMALL)], rng) for k in range(3000))]
-    short, decode_shortly = [], photos_module.small_jpeg
+    short, decode_shortly = [], pictures.small_jpeg
     def counting(*args): im = decode_shortly(*args); short.append(im is not None); return im
     for enough in None, 20:
-        monkeypatch.setattr(photos_module, 'small_jpeg', counting)
+        monkeypatch.setattr(pictures, 'small_jpeg', counting)
         got = [outcome(f, enough) for f in files]
-        monkeypatch.setattr(photos_module, 'small_jpeg', lambda *args: None)
+        monkeypatch.setattr(pictures, 'small_jpeg', lambda *args: None)
         assert got == [outcome(f, enough) for f in files]
     assert sum(short) > 300 and short.count(False) > 1000 # both ways are taken
 
@@ -72,8 +73,8 @@ def test_a_file_that_is_read_in_several_pieces_gives_the_same(monkeypatch, how):
     noise = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 500, 3), dtype=np.uint8)), 'JPEG', **how)
     cut = noise[:-2] # without its end mark
     got = [outcome(f) for f in (noise, cut)]
-    assert len(noise) > 2**17 and photos_module.small_jpeg(noise, None, 10**9) is not None
-    monkeypatch.setattr(photos_module, 'small_jpeg', lambda *args: None)
+    assert len(noise) > 2**17 and pictures.small_jpeg(noise, None, 10**9) is not None
+    monkeypatch.setattr(pictures, 'small_jpeg', lambda *args: None)
     assert got == [outcome(f) for f in (noise, cut)]
 
 def turned(orientation):
@@ -90,7 +91,7 @@ ODD = {'one pixel': encoded(Image.new('RGB', (1, 1), (9, 8, 7)), 'JPEG'), 'one r
 @pytest.mark.parametrize('enough', [None, 1, 20])
 def test_odd_files_go_the_long_way_or_give_the_same(monkeypatch, data, enough):
     got = outcome(data, enough)
-    monkeypatch.setattr(photos_module, 'small_jpeg', lambda *args: None)
+    monkeypatch.setattr(pictures, 'small_jpeg', lambda *args: None)
     assert got == outcome(data, enough)
 
 def test_what_is_plain():
