@@ -19,8 +19,9 @@ from .vectors import Vectors, open_vectors
 __all__ = ['BLOCK', 'ITERATIONS', 'nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus',
            'centroid_bias', 'spans_of', 'sum_dtype', 'first_centroids', 'assign_all', 'squared_distances',
            'next_centroids', 'KMeans', 'Rows', 'relocate', 'sample_sizes', 'fit_samples', 'pass_over_all',
-           'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'check_n_clusters', 'centroid_similarity',
-           'near_rows', 'nearest_clusters', 'euclidean_rows', 'euclidean_clusters', 'kmeans', 'gmm']
+           'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'check_n_clusters', 'check_labels',
+           'centroid_similarity', 'near_rows', 'nearest_clusters', 'euclidean_rows', 'euclidean_clusters', 'kmeans',
+           'gmm']
 
 # %% ../nbs/02_clustering.ipynb #39485c33
 def nearest_centroid(
@@ -378,6 +379,15 @@ def check_n_clusters(
     check_range('n_clusters', n_clusters, 1, whole=True)
     if n_clusters > n: raise UserError(f'n_clusters is {n_clusters}, but there are only {n} images. Ask for at most {n} clusters.')
     return int(n_clusters)
+
+# %% ../nbs/02_clustering.ipynb #check-labels
+def check_labels(
+    labels: np.ndarray, # (n,) of items
+    n_clusters: int, # how many centroids there are
+) -> np.ndarray: # (n,) the same
+    "Raise `UserError` unless each label is the number of a centroid."
+    if len(labels) and not 0 <= labels.min() <= labels.max() < n_clusters: raise UserError(f'groups: labels go from {labels.min()} to {labels.max()}, but there are {n_clusters} centroids: they must be whole numbers from 0 to {n_clusters - 1}.')
+    return labels
 
 # %% ../nbs/02_clustering.ipynb #4551900f
 def centroid_similarity(

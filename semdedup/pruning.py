@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 import pandas as pd
-from .clustering import Clusters, nearest_clusters
+from .clustering import Clusters, check_labels, nearest_clusters
 from .comparison import Checkpoint, Plan, claim, collect, count_pairs, measure_recall
 from .core import UserError, atomic_write, check_name, check_range, check_seed, digest, from_json, parse_bytes, readable, some_rows
 from .embeddings import best_device
@@ -242,7 +242,7 @@ def prune(
     check_name('prune type', prune_type, PRUNE_TYPES)
     ratio, seed = check_range('ratio', ratio, 0, 1), check_seed(seed)
     r, n = as_scores(ranking, len(groups)), len(groups)
-    if n and not 0 <= groups.labels.min() <= groups.labels.max() < groups.n_clusters: raise UserError(f'groups: labels go from {groups.labels.min()} to {groups.labels.max()}, but there are {groups.n_clusters} centroids: they must be whole numbers from 0 to {groups.n_clusters - 1}.')
+    check_labels(groups.labels, groups.n_clusters)
     members, place = places(groups, np.argsort(-r.scores, kind='stable'))
     rng = np.random.default_rng(seed)
     choose = lambda among, total: keep_in_clusters(members, r.scores, among, total, prune_type, rng)
@@ -464,9 +464,9 @@ def check_groups(
 ) -> Clusters: # the same, with signed labels
     "Raise `UserError` for clusters of something else."
     if len(groups) != len(v): raise UserError(f'groups hold {len(groups)} items, but there are {len(v)} embeddings. Cluster the same embeddings.')
-    labels, centroids = groups.labels[v.valid], groups.centroids
-    if len(labels) == 0: return groups
-    if labels.dtype.kind not in 'iu' or labels.min() < 0 or labels.max() >= len(centroids): raise UserError(f'groups: labels go from {labels.min()} to {labels.max()} (type {labels.dtype}), but there are {len(centroids)} centroids: they must be whole numbers from 0 to {len(centroids) - 1}.')
+    centroids = groups.centroids
+    if not v.valid.any(): return groups
+    check_labels(groups.labels[v.valid], len(centroids))
     if centroids.ndim != 2 or centroids.shape[1] != v.shape[1]: raise UserError(f'groups: centroids have shape {centroids.shape}, but the embeddings have {v.shape[1]} numbers a row. Cluster the same embeddings.')
     if not np.isfinite(centroids).all(): raise UserError('groups: centroids hold NaN or infinity. Give finite ones, for empty clusters too.')
     return replace(groups, labels=groups.labels.astype(np.int64)) if groups.labels.dtype.kind == 'u' else groups # numpy makes floats of unsigned and signed numbers

@@ -64,7 +64,7 @@ def test_weights_that_do_not_fit_are_refused(name, file, tmp_path):
     with pytest.raises(UserError, match='no such file' if file == 'lost' else 'not those of' if file in ('foreign', 'shape') else 'cannot be read as plain tensors'):
         get_encoder(name, 32, weights=path)
 
-@pytest.mark.parametrize('encoder', ['pixels', 'copies', len, TorchEncoder('mine', nn.Flatten(), 8, (0,)*3, (1,)*3), nn.Flatten()], ids=str)
+@pytest.mark.parametrize('encoder', ['pixels', 'copies', len, TorchEncoder('mine', nn.Flatten(), 8, (0,)*3, (1,)*3), nn.Flatten()], ids=['pixels', 'copies', 'a function', 'an encoder', 'a module'])
 def test_weights_are_never_ignored(encoder):
     with pytest.raises(UserError, match='takes no weights'): embed(IMAGES, encoder, weights='w.pth', cache=False)
 

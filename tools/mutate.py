@@ -2,8 +2,8 @@
 """Change a module in one small place at a time and see whether a test notices: `tools/mutate.py pruning pairwise --sample 200`
 
 Each mutant runs the tests in a fork of a process that has numpy, torch and pandas loaded already, up to the first failure: seconds each.
-(mutmut keeps all mutants of a module in one file and starts each function through a switch, which dataclasses, and functions that become
-methods afterwards, do not survive; cosmic-ray starts a Python, and loads torch, for each.) What survives is printed, with its line.
+(mutmut keeps all mutants of a module in one file and starts each function through a switch, which dataclasses do not survive;
+cosmic-ray starts a Python, and loads torch, for each.) What survives is printed, with its line.
 """
 import argparse, ast, copy, importlib.abc, importlib.util, os, random, signal, sys, time
 from collections import Counter
