@@ -17,10 +17,10 @@ help: ## this list
 report: $(VENV)/.installed ## set up, and make the report on the packaged sample: reports/fmnist-mini/index.html
 	@$(BIN)/semdedup report --dataset fmnist-mini --epochs 8 --out reports/fmnist-mini
 
-test: $(VENV)/.dev ## run the notebooks and tests/ (WORKERS=2 notebooks at a time)
+test: $(VENV)/.dev ## run the notebooks and tests/ (WORKERS=2 processes at a time)
 	@echo "Running the notebooks as tests (some minutes) …"; status=0; \
 	$(BIN)/nbdev_test --n_workers $(WORKERS) || status=1; \
-	$(BIN)/python -m pytest -rs || status=1; \
+	$(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadfile || status=1; \
 	[ $$status = 0 ] || echo "Something above failed."; exit $$status
 
 # Cleaning comes first: it gives every cell the id that the exported code refers to. Export comes before the refresh,
