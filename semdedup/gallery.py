@@ -244,7 +244,7 @@ def ticks_of(odds: bool) -> list[dict[str, Any]]: # for the template
     return [dict(x=float(across(t, odds)), text=f'{t:g}') for t in TICKS[odds]]
 
 # %% ../nbs/08b_gallery.ipynb #4ac5020c
-GO = dict(question='what would go?', verb='go as copies', counted='copies that go', right='counts as the same as an earlier one, and goes unless that one goes itself') # words of the slider
+GO = dict(question='what would go?', verb='go as copies', counted='copies that go', right='counts as the same as an earlier one, and may go for it') # words of the slider
 LEAK = dict(question='what would be a leak?', verb='are leaks', counted='leaks', right='is a leak')
 
 def slider(

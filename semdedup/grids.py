@@ -140,7 +140,7 @@ class State:
     "What has been done in a folder: `.state/NAME` holds a digest of what it was done with."
     def __init__(self, out: Path): self.out, self.folder = out, make_folder(out/'.state') # the report's folder
     def done(self, name: str, key: str) -> bool: # by its name, with what has this digest
-        "Is this stage done, and are its files there?"
+        "Is this done already, and was it the same?"
         return (self.folder/name).exists() and (self.folder/name).read_text(encoding='utf-8') == key
     def finish(self, name: str, key: str) -> None: # the same
         "Note that something has been done."

@@ -569,7 +569,7 @@ def decide_new(
 class Grown(Evidence):
     "What is known after `add`: enough to add more."
     def reaches(self, threshold: float) -> bool:
-        "As `Evidence.reaches`: none but the one that was decided."
+        "As `Evidence.reaches`: no threshold can be decided from it."
         return False
     def beyond(self, threshold: float) -> UserError:
         "As `Evidence.beyond`."
