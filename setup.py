@@ -9,7 +9,9 @@ config = ConfigParser(delimiters=['='])
 config.read(here / 'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 # On PyPI there is no repository around the README: its links and pictures lead to that of `branch`.
-to_repository = lambda text: re.sub(r'(!?)(\[[^\]]*\])\((?![a-z]+:|#)([^)\s]+)', lambda m: f'{m[1]}{m[2]}({cfg["git_url"]}/{"raw" if m[1] else "blob"}/{cfg["branch"]}/{m[3]}', text)
+to_repository = lambda text: re.sub(
+    r'(!?)(\[[^\]]*\])\((?![a-z]+:|#)([^)\s]+)',
+    lambda m: f'{m[1]}{m[2]}({cfg["git_url"]}/{"raw" if m[1] else "blob"}/{cfg["branch"]}/{m[3]}', text)
 minor = int(cfg['min_python'].split('.')[1])
 stage = ['1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable'][int(cfg['status']) - 1]
 

@@ -99,7 +99,8 @@ def filtered(im, rng):
     x = np.asarray(im, np.float32)
     return Image.fromarray(np.rint(x + rng.normal(0, rng.uniform(4, 14), x.shape)).clip(0, 255).astype(np.uint8))
 
-CHANGES = {f.__name__.replace('_', ' '): f for f in (saved_again, other_light, other_colours, grey, cropped, squeezed, moved, resampled, mirrored, turned, captioned, framed, filtered)}
+CHANGES = {f.__name__.replace('_', ' '): f for f in (saved_again, other_light, other_colours, grey, cropped, squeezed, moved, resampled, mirrored, turned,
+                                                     captioned, framed, filtered)}
 
 def several(im, rng):
     for name in rng.choice(list(CHANGES), int(rng.integers(2, 5)), replace=False):
@@ -176,8 +177,8 @@ class Black:
     name, config, batch_size = 'pixels', {}, 2048
     def __call__(self, images): return images.reshape(len(images), -1).astype(np.float32) + 1e-3
 
-METHODS = {'raw pixels': 'pixels', 'centred thumbnails 8 × 8': 'thumbnails', 'PCA-whitened, 64': 'pca', 'EfficientNet-Lite0, 64 pixels': 'efficientnet', 'Fourier magnitudes': 'fourier', 'copies': 'copies',
-           'copies + verify': None, 'copies and EfficientNet-Lite0 + verify': None}
+METHODS = {'raw pixels': 'pixels', 'centred thumbnails 8 × 8': 'thumbnails', 'PCA-whitened, 64': 'pca', 'EfficientNet-Lite0, 64 pixels': 'efficientnet',
+           'Fourier magnitudes': 'fourier', 'copies': 'copies', 'copies + verify': None, 'copies and EfficientNet-Lite0 + verify': None}
 
 def best(scene, method):
     "What each query finds: its best match (n,) and how similar that is (n,)."
@@ -289,7 +290,8 @@ def main():
     if a.fit:
         result['fitted'] = fit(changed_scene('cifar10', 'tuning', 2 * per, 2 * others))
         print(json.dumps(result['fitted']), '\nPut these into WEIGHTS and OFFSET of the copies notebook.')
-    todo = {'changes': lambda: changed_scene('cifar10', 'test', per, others), 'fmnist': lambda: changed_scene('fmnist', 'test', per, others), 'real': lambda: real_scene(real)}
+    todo = {'changes': lambda: changed_scene('cifar10', 'test', per, others), 'fmnist': lambda: changed_scene('fmnist', 'test', per, others),
+            'real': lambda: real_scene(real)}
     for part in [] if a.fit else [o for o in a.only if o in todo]:
         scene, rows = todo[part](), []
         for method in METHODS:

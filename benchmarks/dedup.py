@@ -124,18 +124,24 @@ def fits(x: np.ndarray, start: np.ndarray, plain: bool) -> dict[str, Callable]:
     def pytorch(n): Plain(k, max_iter=n, tol=-1, mode='euclidean').fit_predict(X, C.clone())
     def whole(n):
         for _ in range(n): np.matmul(x, start.T, out=out)
-    return {'bare product': lambda n: all_with(x, start, n), 'bare product, one call (numpy)': whole, 'semdedup': ours, 'faiss': with_faiss, **({'fast-pytorch-kmeans': pytorch} if plain else {})}
+    return {'bare product': lambda n: all_with(x, start, n), 'bare product, one call (numpy)': whole, 'semdedup': ours, 'faiss': with_faiss,
+            **({'fast-pytorch-kmeans': pytorch} if plain else {})}
 
 def iteration(b: Bench) -> list[dict]:
-    "Seconds of one iteration of k-means, assignment and new centroids, from the same start, beside the bare product, in blocks and in one call: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not count (scikit-learn's fits differ by more than iterations: see kmeans.py). Best is the difference of the fastest fits, median that of the median ones: as differences, either may be the smaller."
+    """Seconds of one iteration of k-means, assignment and new centroids, from the same start, beside the bare product, in blocks and
+    in one call: the difference between a fit of several and a fit of one, so that copies of the data and the last assignment do not
+    count (scikit-learn's fits differ by more than iterations: see kmeans.py). Best is the difference of the fastest fits, median that
+    of the median ones: as differences, either may be the smaller."""
     rows, more = [], 10 if b.quick else 2
     for n, d, k in SHAPES:
         n, k = b.size(n), b.size(k, 5)
         x = b.rows(n, d)
         todo = fits(x, x[np.sort(np.random.default_rng(0).choice(n, k, replace=False))], b.slow or d == 512)
         seconds, _ = in_turn({(m, i): lambda f=f, i=i: f(i) for m, f in todo.items() for i in (1, 1 + more)}, b.rounds)
-        each = lambda m, which: float(which(seconds[m, 1 + more]) - which(seconds[m, 1])) / more # not which(differences): the smallest has a slow single iteration
-        rows += [dict(shape=f'{n:,} × {d}, k = {k:,}', method=m, best=short(each(m, min)), median=short(each(m, np.median)), times_product=short(each(m, min) / each('bare product', min))) for m in todo]
+        # not which(differences): the smallest has a slow single iteration
+        each = lambda m, which: float(which(seconds[m, 1 + more]) - which(seconds[m, 1])) / more
+        rows += [dict(shape=f'{n:,} × {d}, k = {k:,}', method=m, best=short(each(m, min)), median=short(each(m, np.median)),
+                      times_product=short(each(m, min) / each('bare product', min))) for m in todo]
     return rows
 
 # Part 2: a whole fit
@@ -247,16 +253,19 @@ def in_own_process(**spec) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 def whole(b: Bench) -> list[dict]:
-    "Seconds of `deduplicate` for a .npy file (in the page cache), without imports, and the peak of anonymous memory, with imports; recall from random items against all."
+    """Seconds of `deduplicate` for a .npy file (in the page cache), without imports, and the peak of
+    anonymous memory, with imports; recall from random items against all."""
     runs, rounds = [(b.size(50_000), 1), (b.size(50_000), 6), (b.size(1_000_000), 1), (b.size(1_000_000), 6)], []
     files = {n: str(b.path(n, 512)) for n, _ in runs}
     for r in range(b.rounds): rounds.append([in_own_process(path=files[n], probes=probes, recall=0 if r else b.size(2000)) for n, probes in runs])
     rows = []
     for (n, probes), reports in zip(runs, zip(*rounds)):
         one = reports[0]
-        rows.append(dict(shape=f'{n:,} × 512', probes=probes, **times([r['seconds'] for r in reports]), peak_GB=round(max(r['GB'] for r in reports), 3), of_it_imports_GB=round(one['GB_imports'], 3),
+        rows.append(dict(shape=f'{n:,} × 512', probes=probes, **times([r['seconds'] for r in reports]),
+                         peak_GB=round(max(r['GB'] for r in reports), 3), of_it_imports_GB=round(one['GB_imports'], 3),
                          clusters=one['clusters'], removed=one['removed'], pairs_compared=one['pairs_compared'], part_compared=short(one['part_compared']),
-                         recall=one['recall'], low=short(one['low']), high=short(one['high']), duplicates_in_sample=one['pairs'], recall_seconds=short(one['recall_seconds'])))
+                         recall=one['recall'], low=short(one['low']), high=short(one['high']), duplicates_in_sample=one['pairs'],
+                         recall_seconds=short(one['recall_seconds'])))
     return rows
 
 # Part 5: how many clusters
@@ -273,7 +282,8 @@ def n_clusters(b: Bench) -> list[dict]:
     model = {k: k / default + default / k for k in ks} # passes · n · k + n² / 2k, in which both parts are equal at the default
     return [dict(shape=f'{n:,} × 512', k=k, clusters=times(seconds[k, 'clusters'])['best'], clusters_median=times(seconds[k, 'clusters'])['median'],
                  pairs=times(seconds[k, 'pairs'])['best'], pairs_median=times(seconds[k, 'pairs'])['median'], both=short(total[k]),
-                 times_default=short(total[k] / total[default]), model=short(model[k] / 2), pairs_compared=found[k, 'pairs'].stats['pairs_compared'], removed=len(found[k, 'pairs'].removed)) for k in ks]
+                 times_default=short(total[k] / total[default]), model=short(model[k] / 2), pairs_compared=found[k, 'pairs'].stats['pairs_compared'],
+                 removed=len(found[k, 'pairs'].removed)) for k in ks]
 
 # Part 6: several processes
 
@@ -290,7 +300,8 @@ def workers(b: Bench) -> list[dict]:
     n = b.size(200_000)
     v, k = open_vectors(b.path(n, 512)).check(), default_n_clusters(n)
     groups = kmeans(v, k, progressive=True)
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(b.folder)) as cluster, Client(cluster) as client:
+    with (LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(b.folder)) as cluster,
+          Client(cluster) as client):
         client.run(__import__, 'semdedup.pruning')
         where = {'one process, 1 thread': (1, None), 'one process, 2 threads': (2, None), 'Dask, 2 processes of 1 thread': (cpu_count(), client)}
         steps = {'k-means': lambda c: kmeans(v, k, progressive=True, client=c), 'pairs': lambda c: deduplicate(v, eps=EPS, groups=groups, client=c)}
@@ -299,7 +310,8 @@ def workers(b: Bench) -> list[dict]:
         methods = {(step, place): lambda f=f, how=how: run(f, *how) for step, f in steps.items() for place, how in where.items()}
         seconds, found = in_turn(methods, b.rounds)
     first = 'one process, 1 thread'
-    return [dict(shape=f'{n:,} × 512, k = {k}', step=step, method=place, **times(seconds[step, place]), speedup=short(min(seconds[step, first]) / min(seconds[step, place])),
+    return [dict(shape=f'{n:,} × 512, k = {k}', step=step, method=place, **times(seconds[step, place]),
+                 speedup=short(min(seconds[step, first]) / min(seconds[step, place])),
                  same_to_the_bit=fingerprint(found[step, place]) == fingerprint(found[step, first])) for step, place in methods]
 
 PARTS = {f.__name__: f for f in (iteration, fit, pairs, whole, n_clusters, workers)}
@@ -347,7 +359,9 @@ def known(path: Path, settings: dict) -> dict:
     "The parts of an earlier run on the same machine, which `--only` leaves as they are."
     if not path.exists(): return {}
     before = json.loads(path.read_text())
-    if {k: before.get(k) for k in settings} != settings: sys.exit(f'{path.name} was measured on another machine, with other versions or other sizes. Run without --only, or give --out.')
+    if {k: before.get(k) for k in settings} != settings:
+        sys.exit(f'{path.name} was measured on another machine, with other versions or other sizes. '
+                 'Run without --only, or give --out.')
     return before['parts']
 
 def arguments():
@@ -373,9 +387,11 @@ def main():
         for name in a.only or PARTS:
             t = time.perf_counter()
             rows = PARTS[name](b)
-            parts[name] = dict(what=PARTS[name].__doc__, rounds=2 if name == 'fit' else rounds, rows=rows)
+            parts[name] = dict(what=' '.join(PARTS[name].__doc__.split()), rounds=2 if name == 'fit' else rounds, rows=rows)
             print(f'\n### {name} ({time.perf_counter() - t:.0f} s)\n{parts[name]["what"]}\n\n{markdown(rows)}', flush=True)
             if out:
-                with atomic_write(out) as tmp: tmp.write_text(json.dumps({**settings, 'unit': 'seconds', 'parts': {p: parts[p] for p in PARTS if p in parts}}, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+                with atomic_write(out) as tmp:
+                    tmp.write_text(json.dumps({**settings, 'unit': 'seconds', 'parts': {p: parts[p] for p in PARTS if p in parts}},
+                                              indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 if __name__ == '__main__': main()

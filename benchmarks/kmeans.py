@@ -38,7 +38,8 @@ def methods(x, start, n):
     def product():
         for _ in range(n): x @ start.T
         return
-    return {'semdedup (spherical)': lambda: ours(True), 'semdedup (euclidean)': lambda: ours(False), 'fast-pytorch-kmeans': plain, 'scikit-learn': sklearn, 'faiss': with_faiss, 'bare product x @ c.T': product}
+    return {'semdedup (spherical)': lambda: ours(True), 'semdedup (euclidean)': lambda: ours(False), 'fast-pytorch-kmeans': plain,
+            'scikit-learn': sklearn, 'faiss': with_faiss, 'bare product x @ c.T': product}
 
 def cpu():
     "The processor's name, where the system tells it."
@@ -62,10 +63,13 @@ def main():
                 t = time.perf_counter(); r = f(); seconds[m].append((time.perf_counter() - t) / a.iterations)
                 if r: quality[m] = objective(x, *r)
         bare = min(seconds['bare product x @ c.T'])
-        for m in todo: rows.append(dict(k=k, method=m, seconds=round(min(seconds[m]), 4), times_product=round(min(seconds[m]) / bare, 2), mean_cosine=quality.get(m) and round(quality[m], 5)))
-    result = dict(command=f'python benchmarks/kmeans.py --k {a.k} --rounds {a.rounds} --iterations {a.iterations}', data=source, shape=list(x.shape), unit='seconds an iteration, fastest round',
-                  cpu=cpu(), cores=cpu_count(), torch=torch.__version__, rows=rows)
+        for m in todo:
+            rows.append(dict(k=k, method=m, seconds=round(min(seconds[m]), 4), times_product=round(min(seconds[m]) / bare, 2),
+                             mean_cosine=quality.get(m) and round(quality[m], 5)))
+    result = dict(command=f'python benchmarks/kmeans.py --k {a.k} --rounds {a.rounds} --iterations {a.iterations}', data=source, shape=list(x.shape),
+                  unit='seconds an iteration, fastest round', cpu=cpu(), cores=cpu_count(), torch=torch.__version__, rows=rows)
     Path(__file__).with_suffix('.json').write_text(json.dumps(result, indent=1) + '\n')
-    for r in rows: print(f"k={r['k']:<4} {r['method']:<22} {r['seconds']:.4f} s/iteration  {r['times_product']:>5.2f} × product  mean cosine {r['mean_cosine'] or ''}")
+    for r in rows:
+        print(f"k={r['k']:<4} {r['method']:<22} {r['seconds']:.4f} s/iteration  {r['times_product']:>5.2f} × product  mean cosine {r['mean_cosine'] or ''}")
 
 if __name__ == '__main__': main()

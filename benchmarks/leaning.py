@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Which images a subset should favour, rare ones or common ones, and by drawing, with space or without, or by covering: three data sets, on the validation split.
+"""Which images a subset should favour, rare ones or common ones, and how: by drawing, with space or without, or by covering.
+
+Three data sets, on the validation split.
 
     python benchmarks/leaning.py [--dataset mnist fmnist cifar10] [--ratio 5 10 25] [--seeds N] [--quick]
 
@@ -28,7 +30,8 @@ SELECTIONS = {'random': (random_subset,), 'draw the rare': (leaning_sample, 1), 
               'draw the common, with space': (spaced_sample, -1), 'draw the rare, with space': (spaced_sample, 1),
               'cover the common': (leaning_location, -1), 'cover both alike': (leaning_location, 0), 'cover the rare': (leaning_location, 1)}
 CNN = Recipe('cnn', precision='bfloat16')
-SETUPS = {'mnist': ('pixels', Recipe(), 20), 'fmnist': ('pixels', Recipe(), 20), 'fmnist-mini': ('pixels', Recipe(epochs=3), 2), 'cifar10': ('efficientnet-lite0', CNN, 8)} # space, training, seeds
+SETUPS = {'mnist': ('pixels', Recipe(), 20), 'fmnist': ('pixels', Recipe(), 20), 'fmnist-mini': ('pixels', Recipe(epochs=3), 2),
+          'cifar10': ('efficientnet-lite0', CNN, 8)} # space, training, seeds
 KEY = ['data', 'ratio', 'seed', 'selection']
 COLUMNS = [*KEY, 'distance', 'accuracy'] # distance: the mean to ten neighbours, by which `plentiful` decides
 

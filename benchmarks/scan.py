@@ -25,7 +25,8 @@ from semdedup.core import Workers, atomic_write, cpu_count
 from semdedup.embeddings import IMAGENET_INPUT, TorchEncoder, folded, get_encoder, lacks_bfloat16
 from semdedup.scanning import scan
 
-SETS = {'small': (64, 64, 6000), 'medium': (500, 375, 2400), 'large': (2400, 1800, 200)} # width, height, how many: enough that starting processes does not count
+# width, height, how many: enough that starting processes does not count
+SETS = {'small': (64, 64, 6000), 'medium': (500, 375, 2400), 'large': (2400, 1800, 200)}
 ENCODERS = {'copies': None, 'efficientnet-lite0': 64, 'resnet18': 64} # name → pixels a side, or its own
 
 # The photographs
@@ -51,7 +52,8 @@ def make(name: str, side: int | None, precision: str = 'float32'):
     "The encoder."
     if name == 'resnet18':
         from torchvision.models import resnet18
-        return TorchEncoder(name, folded(resnet18(weights=None)), side, device='cpu', precision=precision, **IMAGENET_INPUT) # as `torchvision_encoder` does, but for the weights
+        # as `torchvision_encoder` does, but for the weights
+        return TorchEncoder(name, folded(resnet18(weights=None)), side, device='cpu', precision=precision, **IMAGENET_INPUT)
     return get_encoder(name, side or 32, precision, size=side, device='cpu')
 
 def as_it_comes(name: str, side: int | None):
@@ -79,7 +81,8 @@ def plain(folder: Path, encode, side: int, n_workers: int) -> int:
     return sum(len(encode(x.numpy())) for x, _ in DataLoader(images, batch_size=64, num_workers=n_workers))
 
 def arithmetic(features, side: int):
-    "The bare arithmetic of a network: a function that does products of two matrices (2048 × 2048), and returns how many images' operations, as torch counts them, that was."
+    """The bare arithmetic of a network: a function that does products of two matrices (2048 × 2048),
+    and returns how many images' operations, as torch counts them, that was."""
     from torch.utils.flop_counter import FlopCounterMode
     with FlopCounterMode(display=False) as counter: features(np.zeros((1, 3, side, side), np.uint8))
     x, n = np.ones((2048, 2048), np.float32), 16
@@ -101,12 +104,14 @@ def measured(f) -> tuple[float, float, int]:
 # Part 1
 
 def speed(root: Path, part: int, rounds: int) -> list[dict]:
-    "Images a second, CPU milliseconds an image, and how many times the better plain loop that is. `again` is a second scan of the same folder: everything is kept."
+    """Images a second, CPU milliseconds an image, and how many times the better plain loop that
+    is. `again` is a second scan of the same folder: everything is kept."""
     rows = []
     for size, (width, height, n) in SETS.items():
         folder = folder_of(root, size, max(40, n // part), width, height)
         for name, side in ENCODERS.items():
-            encoder, shorter, usual, cache = make(name, side), make(name, side, 'bfloat16') if side and not lacks_bfloat16() else None, as_it_comes(name, side), root/'cache'
+            encoder, shorter, usual, cache = (make(name, side), make(name, side, 'bfloat16') if side and not lacks_bfloat16() else None,
+                                              as_it_comes(name, side), root/'cache')
             methods = {'plain loop': lambda: plain(folder, *usual, 0), f'plain loop, {cpu_count()} processes': lambda: plain(folder, *usual, cpu_count()),
                        'scan': lambda: len(scan(folder, encoder, cache=False).table)}
             if shorter: methods['scan, bfloat16'] = lambda: len(scan(folder, shorter, cache=False).table)
@@ -118,7 +123,8 @@ def speed(root: Path, part: int, rounds: int) -> list[dict]:
             seen['scan, again'] = [measured(lambda: len(scan(folder, encoder, cache=cache).table))]
             rate = {m: max(n / s for s, _, n in runs) for m, runs in seen.items()}
             loop = max(r for m, r in rate.items() if m.startswith('plain'))
-            rows += [dict(images=f'{size}, {width} × {height}', encoder=name, method=m, images_a_second=short(rate[m]), CPU_ms=short(min(c / n for _, c, n in runs) * 1000), times_loop=short(rate[m] / loop)) for m, runs in seen.items()]
+            rows += [dict(images=f'{size}, {width} × {height}', encoder=name, method=m, images_a_second=short(rate[m]),
+                          CPU_ms=short(min(c / n for _, c, n in runs) * 1000), times_loop=short(rate[m] / loop)) for m, runs in seen.items()]
     return rows
 
 # Part 2
@@ -185,8 +191,9 @@ def main():
     with tempfile.TemporaryDirectory(prefix='semdedup-bench-') as folder:
         for name in a.only or PARTS:
             t = time.perf_counter()
-            result['parts'][name] = dict(what=PARTS[name].__doc__, rounds=rounds, rows=PARTS[name](Path(folder), 10 if a.quick else 1, rounds))
-            print(f'\n### {name} ({time.perf_counter() - t:.0f} s)\n{PARTS[name].__doc__}\n\n{markdown(result["parts"][name]["rows"])}', flush=True)
+            part = dict(what=' '.join(PARTS[name].__doc__.split()), rounds=rounds, rows=PARTS[name](Path(folder), 10 if a.quick else 1, rounds))
+            result['parts'][name] = part
+            print(f'\n### {name} ({time.perf_counter() - t:.0f} s)\n{part["what"]}\n\n{markdown(part["rows"])}', flush=True)
     if out:
         with atomic_write(out) as tmp: tmp.write_text(json.dumps(result, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 

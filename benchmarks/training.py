@@ -71,10 +71,12 @@ def speed(quick: bool, rounds: int) -> list[dict]:
                 'Dataset and DataLoader (the original)': lambda: loop(network(model), lambda: DataLoader(files, batch_size=128, shuffle=True), epochs),
                 'tensors in memory': lambda: loop(network(model), in_memory, epochs)}
         for precision in ('float32',) if model == 'mlp' else ('float32', 'bfloat16'):
-            ways[f'semdedup, {replicas} replicas, {precision}'] = lambda p=precision: train(images, [Run(np.arange(N), s) for s in range(replicas)], Recipe(model, epochs, precision=p))
+            ways[f'semdedup, {replicas} replicas, {precision}'] = lambda p=precision: train(
+                images, [Run(np.arange(N), s) for s in range(replicas)], Recipe(model, epochs, precision=p))
         seconds, _ = in_turn(ways, rounds)
         for way, s in seconds.items():
-            each = min(s) * flops(model) / (8 * 2 * 2048 ** 3) if way == 'the bare arithmetic' else min(s) * EPOCHS / epochs / (replicas if way.startswith('semdedup') else 1)
+            each = (min(s) * flops(model) / (8 * 2 * 2048 ** 3) if way == 'the bare arithmetic'
+                    else min(s) * EPOCHS / epochs / (replicas if way.startswith('semdedup') else 1))
             rows.append(dict(model=model, way=way, seconds=short(each)))
         base = next(r['seconds'] for r in rows if r['model'] == model and 'original' in r['way'])
         for r in rows:
@@ -85,7 +87,8 @@ def precision(quick: bool, rounds: int) -> list[dict]:
     "Test accuracy of the CNN on the packaged sample, 5 epochs, ten seeds, in both precisions: mean with its 95 % interval, and the paired difference."
     images, rows, found = load_images('fmnist-mini'), [], {}
     for p in 'float32', 'bfloat16':
-        found[p] = train(images, [Run(np.arange(len(images.train)), s) for s in range(2 if quick else 10)], Recipe('cnn', 1 if quick else 5, precision=p)).accuracy
+        found[p] = train(images, [Run(np.arange(len(images.train)), s) for s in range(2 if quick else 10)],
+                         Recipe('cnn', 1 if quick else 5, precision=p)).accuracy
         mean, half = interval(found[p])
         rows.append(dict(precision=p, accuracy=short(mean), ci95=short(half)))
     mean, half = interval(found['bfloat16'] - found['float32'])
@@ -110,6 +113,7 @@ def main():
         parts[name] = dict(what=PARTS[name].__doc__, rows=rows)
         print(f'\n### {name} ({time.perf_counter() - t:.0f} s)\n{parts[name]["what"]}\n\n{markdown(rows)}', flush=True)
         if out:
-            with atomic_write(out) as tmp: tmp.write_text(json.dumps({'machine': machine(), 'unit': 'seconds', 'parts': parts}, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+            with atomic_write(out) as tmp:
+                tmp.write_text(json.dumps({'machine': machine(), 'unit': 'seconds', 'parts': parts}, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 if __name__ == '__main__': main()

@@ -29,9 +29,15 @@ if TYPE_CHECKING: # what a name is, for editors and type checkers; at run time `
     from semdedup.core import UserError as UserError
 
 # %% ../nbs/10_init.ipynb #00da0dd6
-NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'open_photos': 'photos', 'Photos': 'photos', 'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'load_data': 'labelled', 'scan': 'scanning', 'Scanned': 'scanning', 'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
-         'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training', 'dedup': 'own', 'leaks': 'own', 'prune_photos': 'own', 'Found': 'own', 'Leaks': 'own', 'suggest_eps': 'thresholds', 'UserError': 'core'} # public name → module
-MODULES = ('core', 'datasets', 'pictures', 'photos', 'labelled', 'copies', 'embeddings', 'vectors', 'scanning', 'clustering', 'ranking', 'pairwise', 'comparison', 'evidence', 'pruning', 'training', 'selections', 'plots', 'grids', 'answers', 'reports', 'thresholds', 'own', 'gallery', 'cli')
+# public name → module
+NAMES = {'load_images': 'datasets', 'Images': 'datasets', 'Split': 'datasets', 'open_photos': 'photos', 'Photos': 'photos',
+         'embed': 'embeddings', 'Encoder': 'embeddings', 'open_vectors': 'vectors', 'load_data': 'labelled', 'scan': 'scanning', 'Scanned': 'scanning',
+         'kmeans': 'clustering', 'gmm': 'clustering', 'Clusters': 'clustering',
+         'rank': 'ranking', 'prune': 'pruning', 'deduplicate': 'pruning', 'Selection': 'pruning', 'evaluate': 'training',
+         'dedup': 'own', 'leaks': 'own', 'prune_photos': 'own', 'Found': 'own', 'Leaks': 'own', 'suggest_eps': 'thresholds', 'UserError': 'core'}
+MODULES = ('core', 'datasets', 'pictures', 'photos', 'labelled', 'copies', 'embeddings', 'vectors', 'scanning', 'clustering',
+           'ranking', 'pairwise', 'comparison', 'evidence', 'pruning', 'training', 'selections',
+           'plots', 'grids', 'answers', 'reports', 'thresholds', 'own', 'gallery', 'cli')
 
 def __getattr__(name: str) -> 'Any':
     "Import a public name, or a module of the package, when it is asked for."

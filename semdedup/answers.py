@@ -48,8 +48,11 @@ def summary_row(
     accuracy, ci95 = interval(trainings.accuracy)
     gain, gain_ci95 = difference(trainings.gain) if name not in ('full', 'random') else none
     cost, cost_ci95 = difference(trainings.cost) if name != 'full' else none
-    return dict(n_train=int(t.n_train.iloc[0]), n_classes=t.n_classes.min(), seeds=len(trainings), diverged=len(t) - len(trainings), accuracy=accuracy, ci95=ci95, val_accuracy=trainings.val_accuracy.mean(), gain=gain, gain_ci95=gain_ci95, p=math.nan if math.isnan(gain) else paired_p(trainings.gain),
-                cost=cost, cost_ci95=cost_ci95, scoring=scoring_share(name, int(t.epochs.iloc[0])), seconds=t.train_seconds.mean(), **t[['select_seconds', 'precision', 'recall']].astype(float).mean(), trainings=trainings)
+    return dict(n_train=int(t.n_train.iloc[0]), n_classes=t.n_classes.min(), seeds=len(trainings), diverged=len(t) - len(trainings),
+                accuracy=accuracy, ci95=ci95, val_accuracy=trainings.val_accuracy.mean(),
+                gain=gain, gain_ci95=gain_ci95, p=math.nan if math.isnan(gain) else paired_p(trainings.gain),
+                cost=cost, cost_ci95=cost_ci95, scoring=scoring_share(name, int(t.epochs.iloc[0])), seconds=t.train_seconds.mean(),
+                **t[['select_seconds', 'precision', 'recall']].astype(float).mean(), trainings=trainings)
 
 def summarise(
     results: pd.DataFrame, # a row a run
@@ -62,7 +65,8 @@ def summarise(
     kinds, rows = ['regime', 'ratio', 'selection', 'encoder', 'n_clusters'], []
     for key, t in pd.concat([others, *[full.assign(regime=g) for g in regimes]]).groupby(kinds, sort=False, dropna=False):
         which = dict(zip(kinds, key))
-        rows.append({**which, 'encoder': which['encoder'] if isinstance(which['encoder'], str) else '', 'n_clusters': int(which['n_clusters']), **summary_row(t, chances.get(key[:2], pd.Series(dtype=float)), by_seed(full))})
+        rows.append({**which, 'encoder': which['encoder'] if isinstance(which['encoder'], str) else '', 'n_clusters': int(which['n_clusters']),
+                     **summary_row(t, chances.get(key[:2], pd.Series(dtype=float)), by_seed(full))})
     table = pd.DataFrame(rows).sort_values(kinds, key=lambda c: c.map(regimes.index) if c.name == 'regime' else c, ignore_index=True)
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', table.groupby('regime').p.transform(holm))
     return table
@@ -101,7 +105,9 @@ def read_summary(
 ) -> pd.DataFrame: # as `summarise` makes it
     "The summary of the results in a report's folder; raises `UserError` if there are none, or none that can be read."
     results = read_results(Path(folder)/'results.parquet')
-    if results.empty: raise UserError(f'{folder} has no results.parquet with trainings in it: it is no report, or its experiments never ran. Make one with: semdedup report --out {folder}')
+    if results.empty:
+        raise UserError(f'{folder} has no results.parquet with trainings in it: it is no report, or its experiments never ran. '
+                        f'Make one with: semdedup report --out {folder}')
     return summarise(results)
 
 def space_of(
@@ -117,18 +123,21 @@ def chosen(
 ) -> pd.DataFrame: # the rows of one selection, and `rivals`: the names of others that a half of the seeds chose
     """The selection with the best validation accuracy over the ratios, of those measured at most ratios and with enough seeds.
 
-    Accuracy, gain and cost are cross-fitted (Stone 1974): the even seeds' validation chooses and the odd seeds' test measures, and the other way round. Where all agree on one selection these are its own."""
+    Accuracy, gain and cost are cross-fitted (Stone 1974): the even seeds' validation chooses and the odd seeds' test
+    measures, and the other way round. Where all agree on one selection these are its own."""
     t = candidates[candidates.seeds >= min(ENOUGH_SEEDS, candidates.seeds.max())]
     same = t.groupby(['selection', 'encoder', 'n_clusters'], dropna=False)
     complete = [rows for _, rows in same if len(rows) == same.size().max()]
     def best_of(half: int | None) -> pd.DataFrame:
         "The rows that do best on the validation images of the even seeds (0), the odd ones (1), or all."
-        scores = [np.mean([s.val_accuracy[s.index % 2 == half].mean() if half is not None else s.val_accuracy.mean() for s in rows.trainings]) for rows in complete]
+        scores = [np.mean([s.val_accuracy[s.index % 2 == half].mean() if half is not None else s.val_accuracy.mean() for s in rows.trainings])
+                  for rows in complete]
         return complete[int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))]
     best, halves = best_of(None), [best_of(0), best_of(1)]
     names = [f'{r.selection}{space_of(r)}' for r in (rows.iloc[0] for rows in (best, *halves))]
     if (best.seeds < 2).all() or all(h is best for h in halves): return best.assign(rivals='')
-    return pd.DataFrame([cross_fitted(row, [h.set_index('ratio').trainings[row.ratio] for h in halves]) for _, row in best.iterrows()]).assign(rivals=', '.join(sorted({*names[1:]} - {names[0]})))
+    return pd.DataFrame([cross_fitted(row, [h.set_index('ratio').trainings[row.ratio] for h in halves])
+                         for _, row in best.iterrows()]).assign(rivals=', '.join(sorted({*names[1:]} - {names[0]})))
 
 def cross_fitted(
     row: pd.Series, # of a summary
@@ -142,7 +151,8 @@ def cross_fitted(
 
 def or_rivals(row: pd.Series) -> str: # " (halves of the seeds would have taken …)"
     "What else might have been chosen."
-    return f' (a close call: halves of the seeds chose {row.rivals}; the numbers are what each half measures of the other\'s choice)' if row.get('rivals') else ''
+    return (f' (a close call: halves of the seeds chose {row.rivals}; '
+            "the numbers are what each half measures of the other's choice)") if row.get('rivals') else ''
 
 def answer(
     summary: pd.DataFrame, # from `summarise`
@@ -158,8 +168,10 @@ def answer(
     if candidates.empty: return f'{how} a random {what} costs {with_interval(chance.cost, chance.cost_ci95)}.'
     best = chosen(candidates).iloc[0]
     low, high = best.gain - best.gain_ci95, best.gain + best.gain_ci95
-    verdict = ('better than chance' if low > 0 else 'worse than chance' if high < 0 else 'no different from chance within the interval') if not math.isnan(low) else 'not to be judged from one run'
-    if (low > 0 or high < 0) and best.p_holm >= .05: verdict += f' if it is looked at alone, but not among all that were compared (p = {best.p_holm:.3f} after Holm)'
+    verdict = (('better than chance' if low > 0 else 'worse than chance' if high < 0 else 'no different from chance within the interval')
+               if not math.isnan(low) else 'not to be judged from one run')
+    if (low > 0 or high < 0) and best.p_holm >= .05:
+        verdict += f' if it is looked at alone, but not among all that were compared (p = {best.p_holm:.3f} after Holm)'
     return (f'{how} {what} chosen by {best.selection}{space_of(best)}{or_rivals(best)} costs {with_interval(best.cost, best.cost_ci95)} of test accuracy; '
             f'a random {what} costs {with_interval(best.cost + best.gain, chance.cost_ci95)}. '
             f'The difference, {with_interval(best.gain, best.gain_ci95)}, is {verdict}.')
@@ -186,7 +198,8 @@ def removable(
     regime: str = 'epochs', # equal epochs or equal steps
     draws: int = 2000, # of the bootstrap
 ) -> pd.DataFrame: # selection, encoder, n_clusters, within, share, low, high
-    "For each selection with at least two seeds and all of chance's ratios, the largest share that can be removed at a cost of at most `within` points, with its 95 % interval."
+    """For each selection with at least two seeds and all of chance's ratios, the largest share that can
+    be removed at a cost of at most `within` points, with its 95 % interval."""
     from scipy.special import stdtrit
     full, rng, rows = results[results.selection == 'full'].set_index('seed').accuracy.astype(float), np.random.default_rng(0), []
     table = results[(results.selection != 'full') & (results.regime == regime) & (results.ratio < 1)]
@@ -198,10 +211,12 @@ def removable(
         points = np.c_[np.zeros(len(cost)), cost.to_numpy()[:, ::-1]] # (seeds, ratios)
         few = len(points)
         drawn = points[rng.integers(few, size=(draws, few))].mean(1)
-        drawn = points.mean(0) + (drawn - points.mean(0)) * stdtrit(few - 1, .975) / stdtrit(np.inf, .975) * math.sqrt(few / (few - 1)) # the bootstrap's interval is too narrow for few seeds
+        # the bootstrap's interval is too narrow for few seeds
+        drawn = points.mean(0) + (drawn - points.mean(0)) * stdtrit(few - 1, .975) / stdtrit(np.inf, .975) * math.sqrt(few / (few - 1))
         for w in within:
             low, high = np.quantile(crossing(ratios, drawn, w), [.025, .975])
-            rows.append(dict(selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(k), within=w, share=float(crossing(ratios, points.mean(0), w)), low=float(low), high=float(high)))
+            rows.append(dict(selection=selection, encoder=encoder if isinstance(encoder, str) else '', n_clusters=int(k), within=w,
+                             share=float(crossing(ratios, points.mean(0), w)), low=float(low), high=float(high)))
     return pd.DataFrame(rows, columns=['selection', 'encoder', 'n_clusters', 'within', 'share', 'low', 'high'])
 
 # %% ../nbs/07b_answers.ipynb #a4de7989
@@ -221,8 +236,10 @@ def as_long(
     summary: pd.DataFrame, # rows of one regime
     row: pd.Series, # one of them, whose selection needs a short training
 ) -> pd.Series: # accuracy, by seed
-    "What random subsets would reach whose training takes as many steps as this one and that of its scores together: between sizes that were tried, along straight lines in the logarithm of the size."
-    sizes = {1.: summary[summary.selection == 'full'].trainings.iloc[0].accuracy} | {r.ratio: r.trainings.accuracy for r in summary[summary.selection == 'random'].itertuples()}
+    """What random subsets would reach whose training takes as many steps as this one and that of its scores together:
+    between sizes that were tried, along straight lines in the logarithm of the size."""
+    sizes = ({1.: summary[summary.selection == 'full'].trainings.iloc[0].accuracy}
+             | {r.ratio: r.trainings.accuracy for r in summary[summary.selection == 'random'].itertuples()})
     table = pd.DataFrame(sizes).dropna().sort_index(axis=1)
     return pd.Series([np.interp(np.log(row.ratio + row.scoring), np.log(table.columns.astype(float)), a) for a in table.to_numpy()], table.index, dtype=float)
 
@@ -234,7 +251,9 @@ def scores_included(
     if row.regime == 'steps' or not row.scoring or row.ratio + row.scoring >= 1: return ''
     gain, half = difference(row.trainings.accuracy, as_long(summary, row))
     if math.isnan(half): return ''
-    stands = f'it is still ahead, by {with_interval(gain, half)}' if gain > half else f'it is behind, by {with_interval(-gain, half)}: they pay only if the subset is trained on more than once' if gain < -half else f'there is no telling them apart ({with_interval(gain, half)})'
+    stands = (f'it is still ahead, by {with_interval(gain, half)}' if gain > half else
+              f'it is behind, by {with_interval(-gain, half)}: they pay only if the subset is trained on more than once' if gain < -half else
+              f'there is no telling them apart ({with_interval(gain, half)})')
     return f'; beside random images of as many steps in all, those of the scores included, {stands}'
 
 def beats(
@@ -242,12 +261,15 @@ def beats(
     summary: pd.DataFrame, # that it is of
 ) -> str: # "it beats random by …"
     "How what `best_at` takes stands to chance."
-    if row.selection != 'random': return f'it beats a random subset by {with_interval(row.gain, row.gain_ci95)}{scores_included(summary[summary.regime == row.regime], row)}'
+    if row.selection != 'random':
+        return f'it beats a random subset by {with_interval(row.gain, row.gain_ci95)}{scores_included(summary[summary.regime == row.regime], row)}'
     best = row.beside
     if best is None: return 'no selection did better than chance on the validation images'
     name = f'{best.selection}{space_of(best)}'
     if math.isnan(best.p_holm): return f'{name} did better on the validation images, but one run cannot be compared with chance'
-    return f'nothing is better as far as can be seen; {name} did best on the validation images, and its difference to a random subset, {with_interval(best.gain, best.gain_ci95)}, does not stand out among all those that were looked at (p = {best.p_holm:.3f} after Holm)'
+    return (f'nothing is better as far as can be seen; {name} did best on the validation images, '
+            f'and its difference to a random subset, {with_interval(best.gain, best.gain_ci95)}, '
+            f'does not stand out among all those that were looked at (p = {best.p_holm:.3f} after Holm)')
 
 def recommended(
     summary: pd.DataFrame, # from `summarise`
@@ -264,8 +286,9 @@ def command_for(
 ) -> str:
     "The command that writes which images a selection keeps."
     import shlex
-    words = ['--dataset', config['dataset'], '--selection', row.selection, '--ratio', f'{100 * row.ratio:g}', *(['--encoder', row.encoder] if row.encoder else []),
-             '--n-clusters', str(row.n_clusters), '--model', config['model'], '--epochs', str(config['epochs'])]
+    words = ['--dataset', config['dataset'], '--selection', row.selection, '--ratio', f'{100 * row.ratio:g}',
+             *(['--encoder', row.encoder] if row.encoder else []), '--n-clusters', str(row.n_clusters),
+             '--model', config['model'], '--epochs', str(config['epochs'])]
     return shlex.join(['semdedup', 'run', *words])
 
 def fewer_steps(
@@ -286,11 +309,13 @@ def recommend(
     (best, affordable), fewest = recommended(summary, within), summary[summary.selection != 'full'].ratio.min()
     r = best.ratio
     what = (f'Remove {100 * (1 - r):g} %: that costs {with_interval(best.cost, best.cost_ci95)}' if affordable else
-            f'Remove nothing, if {within:g} points matter: of what was tried, removing {100 * (1 - r):g} % costs least, {with_interval(best.cost, best.cost_ci95)}')
+            f'Remove nothing, if {within:g} points matter: of what was tried, removing {100 * (1 - r):g} % costs least, '
+            f'{with_interval(best.cost, best.cost_ci95)}')
     out = [f'{what}{fewer_steps(best, n)}. Select with {best.selection}{space_of(best)}{or_rivals(best)}: {beats(best, summary)}.']
     if r != fewest:
         least = best_at(summary, fewest)
-        out.append(f'If only {100 * fewest:g} % can stay, that costs {with_interval(least.cost, least.cost_ci95)}{fewer_steps(least, n)}. Select with {least.selection}{space_of(least)}{or_rivals(least)}: {beats(least, summary)}.')
+        out.append(f'If only {100 * fewest:g} % can stay, that costs {with_interval(least.cost, least.cost_ci95)}{fewer_steps(least, n)}. '
+                   f'Select with {least.selection}{space_of(least)}{or_rivals(least)}: {beats(least, summary)}.')
     return out
 
 def original_rules(
@@ -309,5 +334,8 @@ def of_the_rules(
     sure = t.p_holm < .05
     worst, best = t.loc[t.gain.idxmin()], t.loc[t.gain.idxmax()]
     named = lambda r: f'{r.selection}{space_of(r)} with {100 * r.ratio:g} % kept'
-    return (f"The original's own rules (common, diverse, stratified and systematic by similarity, and deduplication) were compared with random subsets {len(t)} times: {int((sure & (t.gain > 0)).sum())} are better, "
-            f'{int((sure & (t.gain < 0)).sum())} are worse, the rest is undecided. The largest loss is that of {named(worst)}, {with_interval(-worst.gain, worst.gain_ci95)}; the largest gain that of {named(best)}, {with_interval(best.gain, best.gain_ci95)}.')
+    return ("The original's own rules (common, diverse, stratified and systematic by similarity, and deduplication) "
+            f'were compared with random subsets {len(t)} times: '
+            f'{int((sure & (t.gain > 0)).sum())} are better, {int((sure & (t.gain < 0)).sum())} are worse, the rest is undecided. '
+            f'The largest loss is that of {named(worst)}, {with_interval(-worst.gain, worst.gain_ci95)}; '
+            f'the largest gain that of {named(best)}, {with_interval(best.gain, best.gain_ci95)}.')

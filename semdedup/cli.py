@@ -57,7 +57,9 @@ def friendly(
 # %% ../nbs/09_cli.ipynb #72ce9b90
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   context_settings={'token_normalize_func': lambda name: name.replace('_', '-'), 'help_option_names': ['-h', '--help']},
-                  help='Which images of a dataset can go, why each one can go, and what that costs in accuracy.\n\nFor images of your own: **semdedup dedup PATH**. Without any: **semdedup report**. Options are the same with _ and with -: **--n_clusters**, **--n-clusters**.')
+                  help='Which images of a dataset can go, why each one can go, and what that costs in accuracy.\n\n'
+                       'For images of your own: **semdedup dedup PATH**. Without any: **semdedup report**. '
+                       'Options are the same with _ and with -: **--n_clusters**, **--n-clusters**.')
 
 def show_version(
     wanted: bool, # was --version given?
@@ -68,7 +70,9 @@ def show_version(
         typer.echo(f'semdedup {__version__}'); raise typer.Exit()
 
 @app.callback()
-def top(version: Annotated[bool, typer.Option('--version', callback=show_version, is_eager=True, help='Show the version and exit.')] = False) -> None: "What all commands share."
+def top(
+    version: Annotated[bool, typer.Option('--version', callback=show_version, is_eager=True, help='Show the version and exit.')] = False,
+) -> None: "What all commands share."
 
 # %% ../nbs/09_cli.ipynb #542b407d
 def many(
@@ -104,7 +108,9 @@ def per_cent(
     number, per_cents = without_sign(text)
     try: value = float(number)
     except ValueError: raise UserError(f'{flag} is {text!r}; it must be a percentage, for example 50.') from None
-    if 0 < value < 1 and not per_cents: raise UserError(f'{flag} is {text}, and is meant in per cent. Give {100 * value:g} to keep {100 * value:g} of 100 images, or {text}% for less than one in a hundred.')
+    if 0 < value < 1 and not per_cents:
+        raise UserError(f'{flag} is {text}, and is meant in per cent. Give {100 * value:g} to keep {100 * value:g} of 100 images, '
+                        f'or {text}% for less than one in a hundred.')
     return fraction(value)
 
 def share(
@@ -138,8 +144,10 @@ def model_for(
     return model or ('cnn' if images.train.images.shape[1] == 3 else 'mlp')
 
 # %% ../nbs/09_cli.ipynb #059d18b1
-Dataset = Annotated[str, typer.Option(help='fmnist-mini (comes along), digits, mnist, fmnist, cifar10, …; the path of an .npz with a split; or a folder of labelled photographs. SEMDEDUP_DATA names the folder where data sets lie, or are downloaded to.')]
-Weights = Annotated[Optional[str], typer.Option(help='A .safetensors or .pth file with weights for the encoder (pixels, copies and fourier have none); its usual ones if not given.')]
+Dataset = Annotated[str, typer.Option(help='fmnist-mini (comes along), digits, mnist, fmnist, cifar10, …; the path of an .npz with a split; '
+                                           'or a folder of labelled photographs. SEMDEDUP_DATA names the folder where data sets lie, or are downloaded to.')]
+Weights = Annotated[Optional[str], typer.Option(help='A .safetensors or .pth file with weights for the encoder '
+                                                     '(pixels, copies and fourier have none); its usual ones if not given.')]
 Size = Annotated[int, typer.Option(help='Photographs: pixels a side that they are squeezed to for training.')]
 TestShare = Annotated[str, typer.Option(help='Photographs without a folder called test: the share of each class that is set aside for testing, 20% or 0.2.')]
 Precision = Annotated[str, typer.Option(help='Of trainings: float32, or bfloat16, which is faster for cnn on processors and GPUs that have it.')]
@@ -148,8 +156,10 @@ NClusters = Annotated[int, typer.Option(help='How many groups of similar images 
 ModelName = Annotated[Optional[str], typer.Option('--model', help='mlp or cnn; mlp for grey and cnn for colour images if not given, as in the original.')]
 Epochs = Annotated[int, typer.Option(help='Passes over the images that are kept.')]
 RankType = Annotated[str, typer.Option(help='What orders the images of a cluster: cossim (cosine similarity to its centroid, the typical first) or random.')]
-PruneType = Annotated[str, typer.Option(help='Who stays in that order: common (the typical), diverse (the odd), systematic (every n-th) or stratified (equally many of each degree of similarity).')]
-Verify = Annotated[Optional[bool], typer.Option('--verify/--no-verify', help='Compare the pictures themselves, not only their embeddings. By default with the encoder copies.', show_default=False)]
+PruneType = Annotated[str, typer.Option(help='Who stays in that order: common (the typical), diverse (the odd), systematic (every n-th) '
+                                             'or stratified (equally many of each degree of similarity).')]
+Verify = Annotated[Optional[bool], typer.Option('--verify/--no-verify', help='Compare the pictures themselves, not only their embeddings. '
+                                                                             'By default with the encoder copies.', show_default=False)]
 
 # %% ../nbs/09_cli.ipynb #check-run
 def typed_flags(
@@ -163,7 +173,8 @@ def check_apart(
     *sources: str, # images
 ) -> None:
     "Raise `UserError` for a folder that lies among images."
-    if among := next((s for s in sources if s and Path(s).is_dir() and out.resolve().is_relative_to(Path(s).resolve())), None): raise UserError(f'{out} lies in {among}, and its files would be taken for images the next time. Choose another --out.')
+    if among := next((s for s in sources if s and Path(s).is_dir() and out.resolve().is_relative_to(Path(s).resolve())), None):
+        raise UserError(f'{out} lies in {among}, and its files would be taken for images the next time. Choose another --out.')
 
 def check_run(
     given: set[str], # parameters that are on the command line
@@ -179,11 +190,14 @@ def check_run(
     flag = lambda name: f'--{name.replace("_", "-")}'
     for name, others in ('eps', ('ratio', 'selection', 'rank_type', 'prune_type')), ('selection', ('rank_type', 'prune_type')):
         other = next((o for o in others if {name, o} <= given), None)
-        if other: raise UserError(f'{flag(name)} and {flag(other)} are both given. Choose one: {"--eps removes near-duplicates, however many there are" if name == "eps" else "--selection is a rule of its own, instead of a rank and a prune type"}.')
+        which = ('--eps removes near-duplicates, however many there are' if name == 'eps' else
+                 '--selection is a rule of its own, instead of a rank and a prune type')
+        if other: raise UserError(f'{flag(name)} and {flag(other)} are both given. Choose one: {which}.')
     if 'rule' in given and 'eps' not in given: raise UserError(f'--rule {rule} is for near-duplicates. Give --eps too, or leave it out.')
     check_range('seeds', seeds, 1, whole=True); check_seed(seed)
     if selection is not None: check_name('selection', selection, selection_names())
-    check_name('rank type', rank_type, RANK_TYPES); check_name('prune type', prune_type, PRUNE_TYPES); check_name('rule', rule, RULES); check_name('regime', regime, REGIMES)
+    check_name('rank type', rank_type, RANK_TYPES); check_name('prune type', prune_type, PRUNE_TYPES)
+    check_name('rule', rule, RULES); check_name('regime', regime, REGIMES)
     find_encoder(encoder); best_device(device)
 
 def run_lines(
@@ -198,7 +212,8 @@ def run_lines(
     share = f'{len(picked.keep) / len(picked):.1%}'.replace('.0%', '%').replace('%', ' %')
     return [f'{images!r}',
             f'selection   {picked.config["name"]} in {encoder}: keeps {len(picked.keep):,} of {len(picked):,} images ({share}), {groups.n_clusters} clusters',
-            f'accuracy    {mean:.2f} %' + (f' ± {half:.2f} (95 %, {seeds} seeds)' if seeds > 1 else f' (seed {seed}; --seeds 5 gives an interval)') + f', {recipe.model}, {recipe.epochs} epochs, {result.steps[0]:,} steps',
+            f'accuracy    {mean:.2f} %' + (f' ± {half:.2f} (95 %, {seeds} seeds)' if seeds > 1 else f' (seed {seed}; --seeds 5 gives an interval)')
+                + f', {recipe.model}, {recipe.epochs} epochs, {result.steps[0]:,} steps',
             f'time        {result.train_seconds.mean():.1f} s a training, {age():.1f} s in all',
             'compared    with nothing: semdedup report trains random subsets of this size, and on the full set, beside it']
 
@@ -214,18 +229,24 @@ def default_folder(
 def run(
     ctx: typer.Context,
     dataset: Dataset = 'fmnist-mini',
-    ratio: Annotated[Optional[str], typer.Option(help='Per cent of the images that is kept; 25 if neither this nor --eps is given.', show_default=False)] = None,
+    ratio: Annotated[Optional[str], typer.Option(help='Per cent of the images that is kept; 25 if neither this nor --eps is given.',
+                                                 show_default=False)] = None,
     n_clusters: NClusters = 20,
     rank_type: RankType = 'cossim',
     prune_type: PruneType = 'systematic',
-    selection: Annotated[Optional[str], typer.Option(help='Instead of a rank and a prune type, any other selection by the name that reports give it: ours, ours-labels, medoids, ….', show_default=False)] = None,
-    eps: Annotated[Optional[float], typer.Option(help='Instead of --ratio: remove near-duplicates, images that have a cosine similarity of at least 1 - eps to another one (see --rule).')] = None,
-    rule: Annotated[str, typer.Option(help='With --eps: cover (what goes has a near-duplicate that stays) or semdedup (as in the paper: one that goes itself is enough).')] = 'cover',
-    encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16, efficientnet-lite0, resnet18, resnet50, clip, dino, torchvision:NAME or timm:NAME (R2), or copies or fourier.')] = 'pixels',
+    selection: Annotated[Optional[str], typer.Option(help='Instead of a rank and a prune type, any other selection by the name that reports give it: '
+                                                          'ours, ours-labels, medoids, ….', show_default=False)] = None,
+    eps: Annotated[Optional[float], typer.Option(help='Instead of --ratio: remove near-duplicates, '
+                                                      'images that have a cosine similarity of at least 1 - eps to another one (see --rule).')] = None,
+    rule: Annotated[str, typer.Option(help='With --eps: cover (what goes has a near-duplicate that stays) '
+                                           'or semdedup (as in the paper: one that goes itself is enough).')] = 'cover',
+    encoder: Annotated[str, typer.Option(help='pixels (R1), vgg16, efficientnet-lite0, resnet18, resnet50, clip, dino, torchvision:NAME or timm:NAME (R2), '
+                                              'or copies or fourier.')] = 'pixels',
     weights: Weights = None,
     model: ModelName = None,
     epochs: Epochs = 30,
-    regime: Annotated[str, typer.Option(help='What a training has in common with one on the full set: epochs (passes over its images) or steps (of the optimiser, so more passes).')] = 'epochs',
+    regime: Annotated[str, typer.Option(help='What a training has in common with one on the full set: epochs (passes over its images) '
+                                             'or steps (of the optimiser, so more passes).')] = 'epochs',
     size: Size = 32,
     test_share: TestShare = '20%',
     precision: Precision = 'float32',
@@ -234,7 +255,8 @@ def run(
     seeds: Annotated[int, typer.Option(help='How many trainings on the one selection, with seeds from --seed on; at least 2 for an interval.')] = 1,
     out: Annotated[Optional[Path], typer.Option(help='Folder for selection.parquet and result.json; semdedup-runs/NAME if not given.')] = None,
 ) -> None:
-    """Select, train and say how well it works, for one configuration. Writes selection.parquet (which images stay, and why). What random subsets and the full set give beside it is shown by semdedup report.
+    """Select, train and say how well it works, for one configuration. Writes selection.parquet (which images stay, and
+    why). What random subsets and the full set give beside it is shown by semdedup report.
 
     Examples:
 
@@ -256,12 +278,15 @@ def run(
     recipe = replace(recipe, model=model_for(model, images))
     check_training(images, recipe, regime)
     pool = Pool(embed(images, encoder, weights=weights), images.train.labels, images, n_clusters, seed, recipe)
-    picked = choose(pool, selection or f'{rank_type}-{prune_type}', keep, seed) if eps is None else deduplicate(pool.x, eps, rule, groups=pool.groups, seed=seed)
-    config = dict(dataset=dataset, encoder=encoder, name=picked.config['name'], selection=picked.config, model=recipe.model, epochs=epochs, regime=regime, precision=precision, seeds=seeds, **(dict(size=size, test_share=aside) if is_photos(dataset) else {}))
+    picked = (choose(pool, selection or f'{rank_type}-{prune_type}', keep, seed) if eps is None
+              else deduplicate(pool.x, eps, rule, groups=pool.groups, seed=seed))
+    config = dict(dataset=dataset, encoder=encoder, name=picked.config['name'], selection=picked.config, model=recipe.model, epochs=epochs,
+                  regime=regime, precision=precision, seeds=seeds, **(dict(size=size, test_share=aside) if is_photos(dataset) else {}))
     out = claim_folder(out or default_folder(config), {'made by': 'run', 'format': 1, **config})
     picked.to_parquet(out/'selection.parquet')
     result = train(images, [Run(picked.keep, seed + i, regime) for i in range(seeds)], recipe, device)
-    write_json(out/'result.json', dict(kept=len(picked.keep), of=len(picked), accuracy=result.accuracy.round(4).tolist(), steps=int(result.steps[0]), selection=picked.hash), indent=1)
+    write_json(out/'result.json', dict(kept=len(picked.keep), of=len(picked), accuracy=result.accuracy.round(4).tolist(),
+                                       steps=int(result.steps[0]), selection=picked.hash), indent=1)
     for line in run_lines(images, picked, pool.groups, encoder, recipe, result, seed): typer.echo(line)
     typer.echo(f'manifest    {out}/selection.parquet')
 
@@ -279,16 +304,22 @@ Regimes = Annotated[str, typer.Option('--regime', help='What trainings have in c
 Seeds = Annotated[int, typer.Option(help='Trainings of each selection; at least 2 for an interval.')]
 Holdout = Annotated[str, typer.Option(help='The share of the training images that is set aside to choose on: 10% or 0.1, up to 90%.')]
 Eps = Annotated[float, typer.Option(help='Near-duplicates that are shown have cosine similarity of at least 1 - eps.')]
-Out = Annotated[Optional[Path], typer.Option(help='Folder of the report; reports/DATASET (of a sweep: reports/runs/sweep-DATASET) if not given. One that holds another configuration is refused; more of the same (seeds, ratios, encoders in front) is added.')]
-Grid = Annotated[str, typer.Option('--grid', help='original (rank and prune types), evidence (ours, the original\'s and the literature\'s selections at five ratios; hours), or planted (for a data set whose name ends in +copies). The last two have ratios and regimes of their own.')]
+Out = Annotated[Optional[Path], typer.Option(help='Folder of the report; reports/DATASET (of a sweep: reports/runs/sweep-DATASET) if not given. '
+                                                  'One that holds another configuration is refused; '
+                                                  'more of the same (seeds, ratios, encoders in front) is added.')]
+Grid = Annotated[str, typer.Option('--grid', help='original (rank and prune types), '
+                                                  'evidence (ours, the original\'s and the literature\'s selections at five ratios; hours), '
+                                                  'or planted (for a data set whose name ends in +copies). '
+                                                  'The last two have ratios and regimes of their own.')]
 Minutes = Annotated[Optional[float], typer.Option(help='Begin no training after so long; the page says what is missing, and the same command goes on with it.')]
 Resume = Annotated[bool, typer.Option('--resume', help='Go on with results that came with a clone, instead of making them anew.')]
 
 def grid(
     stages: tuple[str, ...], # of `semdedup.reports.STAGES`
     default_out: str, # folder, with {} for the data set's name
-    *, dataset: str, encoder: str, ratio: str, rank_type: str, prune_type: str, n_clusters: int, model: str | None, epochs: int, regime: str, seeds: int, holdout: str,
-    weights: str | None, size: int, test_share: str, out: Path | None, precision: str, device: str, minutes: float | None, resume: bool, eps: float = .05, grid_name: str = 'original', # the flags
+    *, dataset: str, encoder: str, ratio: str, rank_type: str, prune_type: str, n_clusters: int, model: str | None, epochs: int, regime: str,
+    seeds: int, holdout: str, weights: str | None, size: int, test_share: str, out: Path | None, precision: str, device: str,
+    minutes: float | None, resume: bool, eps: float = .05, grid_name: str = 'original', # the flags
 ) -> None:
     "What `sweep` and `report` share: read the flags, make the report, print where it is and what it says."
     from semdedup import answers, grids, reports
@@ -299,8 +330,10 @@ def grid(
     if minutes is not None: check_range('minutes', minutes, 0)
     encoders, aside = many(encoder, flag='--encoder'), share(test_share, '--test-share')
     if 'E1' in stages and 'pixels' not in encoders: encoders = ['pixels', *encoders]
-    asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type, flag='--rank-type')), prune_types=tuple(many(prune_type, flag='--prune-type')), n_clusters=n_clusters, eps=eps,
-                 epochs=epochs, regimes=tuple(many(regime, flag='--regime')), seeds=seeds, holdout=share(holdout, '--holdout'), weights=weights, size=size, test_share=aside, grid=grid_name, precision=precision, device=device)
+    asked: dict[str, Any] = dict(dataset=dataset, encoders=tuple(encoders), ratios=ratios, rank_types=tuple(many(rank_type, flag='--rank-type')),
+                                 prune_types=tuple(many(prune_type, flag='--prune-type')), n_clusters=n_clusters, eps=eps, epochs=epochs,
+                                 regimes=tuple(many(regime, flag='--regime')), seeds=seeds, holdout=share(holdout, '--holdout'), weights=weights,
+                                 size=size, test_share=aside, grid=grid_name, precision=precision, device=device)
     config = grids.Config(**asked, model=model or 'mlp') # before any work: mistakes are answered at once
     folder = out or folder_for(dataset.removesuffix('.npz'), default_out)
     check_apart(folder, dataset)
@@ -314,8 +347,10 @@ def grid(
 @app.command()
 @friendly
 def sweep(
-    dataset: Dataset = 'fmnist-mini', encoder: Encoders = 'pixels', ratio: Ratios = '10,25,50', rank_type: RankTypes = 'random,cossim', prune_type: PruneTypes = 'common,diverse,stratified,systematic',
-    n_clusters: NClusters = 20, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs', seeds: Seeds = 5, holdout: Holdout = '10%', weights: Weights = None, size: Size = 32, test_share: TestShare = '20%', out: Out = None,
+    dataset: Dataset = 'fmnist-mini', encoder: Encoders = 'pixels', ratio: Ratios = '10,25,50',
+    rank_type: RankTypes = 'random,cossim', prune_type: PruneTypes = 'common,diverse,stratified,systematic',
+    n_clusters: NClusters = 20, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs', seeds: Seeds = 5, holdout: Holdout = '10%',
+    weights: Weights = None, size: Size = 32, test_share: TestShare = '20%', out: Out = None,
     precision: Precision = 'float32', device: TrainingDevice = 'cpu', minutes: Minutes = None, resume: Resume = False,
 ) -> None:
     """Train a grid of selections, ratios and seeds (E2). Stopped or killed, it goes on where it was.
@@ -331,12 +366,17 @@ def sweep(
 @friendly
 def report(
     ctx: typer.Context,
-    path: Annotated[Optional[str], typer.Argument(metavar='PATH', help='A folder of labelled photographs, a folder a class (with train and test above them, if there is a split): the same as --dataset PATH.', show_default=False)] = None,
-    dataset: Dataset = 'fmnist-mini', encoder: Encoders = 'efficientnet-lite0', ratio: Ratios = '10,25,50', rank_type: RankTypes = 'random,cossim', prune_type: PruneTypes = 'common,diverse,stratified,systematic',
-    n_clusters: NClusters = 20, eps: Eps = .05, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs,steps', seeds: Seeds = 5, holdout: Holdout = '10%', weights: Weights = None, size: Size = 32, test_share: TestShare = '20%', out: Out = None,
+    path: Annotated[Optional[str], typer.Argument(metavar='PATH', help='A folder of labelled photographs, a folder a class '
+                                                                       '(with train and test above them, if there is a split): '
+                                                                       'the same as --dataset PATH.', show_default=False)] = None,
+    dataset: Dataset = 'fmnist-mini', encoder: Encoders = 'efficientnet-lite0', ratio: Ratios = '10,25,50',
+    rank_type: RankTypes = 'random,cossim', prune_type: PruneTypes = 'common,diverse,stratified,systematic',
+    n_clusters: NClusters = 20, eps: Eps = .05, model: ModelName = None, epochs: Epochs = 30, regime: Regimes = 'epochs,steps',
+    seeds: Seeds = 5, holdout: Holdout = '10%', weights: Weights = None, size: Size = 32, test_share: TestShare = '20%', out: Out = None,
     grid_name: Grid = 'original', precision: Precision = 'float32', device: TrainingDevice = 'cpu', minutes: Minutes = None, resume: Resume = False,
 ) -> None:
-    """Make the whole report: similarities in clusters (E1), accuracy of what is kept (E2), one page and a recommendation. Pixels (R1) are always among the spaces.
+    """Make the whole report: similarities in clusters (E1), accuracy of what is kept (E2), one
+    page and a recommendation. Pixels (R1) are always among the spaces.
 
     Examples:
 
@@ -391,13 +431,16 @@ def results_folder(
     there = [p.name for p in out.iterdir() if not p.name.startswith('.')] if out.exists() else []
     if there:
         known = from_json((out/'config.json').read_bytes()) if (out/'config.json').is_file() else None
-        if not isinstance(known, dict) or known.get('made by') != made_by: raise UserError(f'{out} holds other files, such as {sorted(there)[0]!r}. Choose another --out.')
+        if not isinstance(known, dict) or known.get('made by') != made_by:
+            raise UserError(f'{out} holds other files, such as {sorted(there)[0]!r}. Choose another --out.')
         before = known.get('source', known.get('test'))
-        if isinstance(before, str) and Path(before).resolve() != Path(source).resolve() and before != source: raise UserError(f'{out} holds what was found in {before}. Choose another --out.')
+        if isinstance(before, str) and Path(before).resolve() != Path(source).resolve() and before != source:
+            raise UserError(f'{out} holds what was found in {before}. Choose another --out.')
     return out
 
 # %% ../nbs/09_cli.ipynb #0c40b337
-RESULTS = ('config.json', 'manifest.parquet', 'manifest.csv', 'leaks.parquet', 'leaks.csv', 'clean.txt', 'index.html') # what may lie in such a folder, beside images
+# what may lie in such a folder, beside images
+RESULTS = ('config.json', 'manifest.parquet', 'manifest.csv', 'leaks.parquet', 'leaks.csv', 'clean.txt', 'index.html')
 
 def begin_results(
     out: Path, # from `results_folder`
@@ -405,7 +448,8 @@ def begin_results(
     config: dict[str, Any], # of what comes
 ) -> None:
     "Say whose folder it is, and remove what an earlier run of another configuration left: its tables and page, never images."
-    where = {k: str(Path(config[k]).resolve()) for k in ('source', 'train', 'test') if isinstance(config.get(k), str) and os.path.exists(config[k])} # from wherever the next run is started
+    # whole paths: the next run may be started from anywhere
+    where = {k: str(Path(config[k]).resolve()) for k in ('source', 'train', 'test') if isinstance(config.get(k), str) and os.path.exists(config[k])}
     plain, file = json.loads(json.dumps({'made by': made_by, 'format': 1, **config, **where}, default=str)), out/'config.json'
     for half in (h for name in RESULTS for h in out.glob(f'.{name}.*.tmp')): half.unlink() # a killed run was writing it
     if file.exists() and from_json(file.read_bytes()) == plain: return
@@ -442,10 +486,15 @@ def print_names(photos: Any, rows: Any, null: bool = False) -> None:
     for name in names: typer.echo(name.encode('utf-8', how) + end, nl=False)
 
 # %% ../nbs/09_cli.ipynb #4579dd52
-Source = Annotated[str, typer.Argument(metavar='PATH', help='A folder of images (nested, or a folder a class), an archive (.tar, .parquet, .npy, .npz), a Hugging Face data set on disk, or a part such as cifar10:train.', show_default=False)]
-ImageEncoder = Annotated[str, typer.Option('--encoder', help='copies finds the same picture, without weights; others see kinds of things: efficientnet-lite0, resnet50, clip, …')]
-OwnEps = Annotated[Optional[float], typer.Option('--eps', help='Copies have a similarity of at least 1 - eps. Suggested from the data, and shown, if it is not given.')]
-OwnOut = Annotated[Optional[Path], typer.Option('--out', help='Folder for the results. If not given, one in the working folder: NAME-deduped, NAME-leaks or NAME-pruned, where NAME is the last part of PATH (of leaks: of TEST).', show_default=False)]
+Source = Annotated[str, typer.Argument(metavar='PATH', help='A folder of images (nested, or a folder a class), an archive (.tar, .parquet, .npy, .npz), '
+                                                            'a Hugging Face data set on disk, or a part such as cifar10:train.', show_default=False)]
+ImageEncoder = Annotated[str, typer.Option('--encoder', help='copies finds the same picture, without weights; '
+                                                             'others see kinds of things: efficientnet-lite0, resnet50, clip, …')]
+OwnEps = Annotated[Optional[float], typer.Option('--eps', help='Copies have a similarity of at least 1 - eps. '
+                                                               'Suggested from the data, and shown, if it is not given.')]
+OwnOut = Annotated[Optional[Path], typer.Option('--out', help='Folder for the results. If not given, one in the working folder: '
+                                                              'NAME-deduped, NAME-leaks or NAME-pruned, '
+                                                              'where NAME is the last part of PATH (of leaks: of TEST).', show_default=False)]
 Copy = Annotated[bool, typer.Option('--copy', help='Copy what stays into OUT/images: names, folders and labels are kept.')]
 Link = Annotated[bool, typer.Option('--link', help='The same with hard links: they take no space.')]
 Symlink = Annotated[bool, typer.Option('--symlink', help='The same with symbolic links.')]
@@ -457,7 +506,8 @@ Labels = Annotated[Optional[str], typer.Option('--labels', help='folders: the fo
 Column = Annotated[Optional[str], typer.Option(help='The column of images, for tables and Hugging Face data sets.')]
 LabelColumn = Annotated[Optional[str], typer.Option(help='The column of labels, likewise; in a tar the entry of .json.')]
 SplitName = Annotated[Optional[str], typer.Option('--split', help='The part to look at, such as train, if there are several.')]
-EncoderPrecision = Annotated[str, typer.Option('--precision', help='float32, or bfloat16: encoders that are networks are then up to twice as fast on processors and GPUs that have it, and less exact.')]
+EncoderPrecision = Annotated[str, typer.Option('--precision', help='float32, or bfloat16: encoders that are networks are then up to twice as fast '
+                                                                   'on processors and GPUs that have it, and less exact.')]
 Device = Annotated[Optional[str], typer.Option(help='cuda, mps or cpu; the best there is if not given.')]
 Seed = Annotated[int, typer.Option(help='Seed of clusters and of whatever is drawn.')]
 
@@ -473,7 +523,9 @@ def warn_of(
     "Say what is amiss and easily overlooked: what could not be looked into, and images of an earlier run."
     for kind in photos.skipped:
         if kind.startswith(('folder ', 'the rest of ')): say(f'not looked at: {kind}')
-    if out is not None and not how and (out/'images').exists(): say(f'{out/"images"} is of an earlier run: it does not hold what this manifest says. --copy or --link makes another folder, with another --out.')
+    if out is not None and not how and (out/'images').exists():
+        say(f'{out/"images"} is of an earlier run: it does not hold what this manifest says. '
+            '--copy or --link makes another folder, with another --out.')
 
 def deliver(
     found: Any, # a `Found`
@@ -539,15 +591,19 @@ def dedup(
     keep: Annotated[str, typer.Option(help='Who stays of several copies: largest, sharpest, first, hard, easy or random.')] = 'largest',
     encoder: ImageEncoder = 'copies',
     verify: Verify = None,
-    rule: Annotated[str, typer.Option(help='cover (what goes has a copy that stays) or semdedup (as in the paper: a copy that goes itself is enough).')] = 'cover',
-    out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, gone: Gone = False, null: Null = False, csv: Csv = False,
+    rule: Annotated[str, typer.Option(help='cover (what goes has a copy that stays) '
+                                           'or semdedup (as in the paper: a copy that goes itself is enough).')] = 'cover',
+    out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False,
+    list_: List = False, gone: Gone = False, null: Null = False, csv: Csv = False,
     labels: Labels = None, column: Column = None, label_column: LabelColumn = None, split: SplitName = None,
-    n_clusters: Annotated[Optional[int], typer.Option(help='Clusters, for the page and for --keep hard or easy; as many as are cheapest if not given.', show_default=False)] = None,
+    n_clusters: Annotated[Optional[int], typer.Option(help='Clusters, for the page and for --keep hard or easy; as many as are cheapest if not given.',
+                                                      show_default=False)] = None,
     weights: Weights = None, precision: EncoderPrecision = 'float32', seed: Seed = 0, device: Device = None,
 ) -> None:
     """Find what is there twice among your own images. Deletes nothing.
 
-    Writes manifest.parquet (one row an image: kept or not, and why) and index.html (to look at it) into NAME-deduped, where NAME is the last part of PATH, or into --out.
+    Writes manifest.parquet (one row an image: kept or not, and why) and index.html (to look at it)
+    into NAME-deduped, where NAME is the last part of PATH, or into --out.
 
     Examples:
 
@@ -561,7 +617,8 @@ def dedup(
     from semdedup import gallery, own
     check_list(list_, gone, null)
     how, size, out = way_of(copy, link, symlink), share_or_number('target', target), results_folder(out, path, 'dedup')
-    found = own.dedup(path, eps, size, encoder, keep, rule, verify, labels=labels, column=column, label_column=label_column, split=split, n_clusters=n_clusters, seed=seed, device=device, weights=weights, precision=precision, say=say)
+    found = own.dedup(path, eps, size, encoder, keep, rule, verify, labels=labels, column=column, label_column=label_column, split=split,
+                      n_clusters=n_clusters, seed=seed, device=device, weights=weights, precision=precision, say=say)
     if how: found.check_folder(out/'images', how) # before anything is changed
     begin_results(out, 'dedup', found.config)
     tell = deliver(found, out, csv, how, list_)
@@ -580,7 +637,8 @@ def dedup(
 @friendly
 def leaks(
     ctx: typer.Context,
-    train: Annotated[str, typer.Argument(metavar='TRAIN', help='The training images: a folder, an archive, or a part such as cifar10:train or FILE.npz:train.', show_default=False)],
+    train: Annotated[str, typer.Argument(metavar='TRAIN', help='The training images: a folder, an archive, or a part such as cifar10:train or FILE.npz:train.',
+                                         show_default=False)],
     test: Annotated[str, typer.Argument(metavar='TEST', help='The test images, likewise.', show_default=False)],
     eps: OwnEps = None, encoder: ImageEncoder = 'copies',
     verify: Verify = None,
@@ -591,7 +649,8 @@ def leaks(
 ) -> None:
     """Find test images that have a near-copy among the training images.
 
-    Writes leaks.parquet (one row a test image, with its best match in training), clean.txt (the test images without one) and index.html into NAME-leaks, where NAME is the last part of TEST, or into --out.
+    Writes leaks.parquet (one row a test image, with its best match in training), clean.txt (the test images without one)
+    and index.html into NAME-leaks, where NAME is the last part of TEST, or into --out.
 
     Examples:
 
@@ -601,18 +660,23 @@ def leaks(
     """
     from semdedup import gallery, own
     a, b = Path(train).resolve(), Path(test).resolve()
-    if a.is_dir() and b.is_dir() and (a.is_relative_to(b) or b.is_relative_to(a)): raise UserError(f'{train} and {test} hold the same images: each would be found as its own copy. Give two folders of which none lies in the other.')
+    if a.is_dir() and b.is_dir() and (a.is_relative_to(b) or b.is_relative_to(a)):
+        raise UserError(f'{train} and {test} hold the same images: each would be found as its own copy. '
+                        'Give two folders of which none lies in the other.')
     out = results_folder(out, test, 'leaks', train)
-    found = own.leaks(train, test, eps, encoder, verify, column=column, label_column=label_column, seed=seed, device=device, weights=weights, precision=precision, say=say)
+    found = own.leaks(train, test, eps, encoder, verify, column=column, label_column=label_column,
+                      seed=seed, device=device, weights=weights, precision=precision, say=say)
     begin_results(out, 'leaks', found.config)
     found.to_parquet(out/'leaks.parquet')
     if csv: write_csv(found.table, out/'leaks.csv')
-    with atomic_write(out/'clean.txt') as tmp: tmp.write_bytes(b''.join(n.encode('utf-8', 'surrogateescape') + b'\n' for n in names_in(found.test, found.clean)))
+    with atomic_write(out/'clean.txt') as tmp:
+        tmp.write_bytes(b''.join(n.encode('utf-8', 'surrogateescape') + b'\n' for n in names_in(found.test, found.clean)))
     page = gallery.write_leaks_page(found, out/'index.html', typed(ctx), typed(ctx, ('eps',)))
     tell = say if list_ else typer.echo
     tell(f'training    {found.train!r}')
     tell(f'test        {found.test!r}')
-    tell(f'leaks       {len(found.ranked):,} of {len(found):,} test images have a near-copy in training (eps {found.config["eps"]:.4g}), {len(found.odd):,} of them with another label')
+    tell(f'leaks       {len(found.ranked):,} of {len(found):,} test images have a near-copy in training (eps {found.config["eps"]:.4g}), '
+         f'{len(found.odd):,} of them with another label')
     tell(f'clean       {len(found.clean):,}: {out/"clean.txt"}; {int((found.table["problem"] != "").sum()):,} cannot be read')
     for photos in found.train, found.test: warn_of(photos)
     tell(f'manifest    {out/"leaks.parquet"}')
@@ -636,14 +700,18 @@ def prune(
     rank_type: RankType = 'cossim',
     prune_type: PruneType = 'systematic',
     floor: Annotated[Optional[str], typer.Option(help='No class falls below this: a number of images, as 100, or a share of each class, as 20%.')] = None,
-    n_clusters: Annotated[Optional[int], typer.Option(help='How many groups of similar images k-means makes; what stays is chosen inside of each. 20 if not given, or one an image if there are fewer.', show_default=False)] = None, encoder: ImageEncoder = 'efficientnet-lite0',
-    out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False, list_: List = False, gone: Gone = False, null: Null = False, csv: Csv = False,
+    n_clusters: Annotated[Optional[int], typer.Option(help='How many groups of similar images k-means makes; what stays is chosen inside of each. '
+                                                           '20 if not given, or one an image if there are fewer.', show_default=False)] = None,
+    encoder: ImageEncoder = 'efficientnet-lite0',
+    out: OwnOut = None, copy: Copy = False, link: Link = False, symlink: Symlink = False,
+    list_: List = False, gone: Gone = False, null: Null = False, csv: Csv = False,
     labels: Labels = None, column: Column = None, label_column: LabelColumn = None, split: SplitName = None,
     weights: Weights = None, precision: EncoderPrecision = 'float32', seed: Seed = 0, device: Device = None,
 ) -> None:
     """Keep a share of your own images, by their place in their clusters. Deletes nothing.
 
-    Writes manifest.parquet (one row an image: kept or not, and why) into NAME-pruned, where NAME is the last part of PATH, or into --out. What that costs in accuracy is measured by semdedup report PATH.
+    Writes manifest.parquet (one row an image: kept or not, and why) into NAME-pruned, where NAME is the last part of
+    PATH, or into --out. What that costs in accuracy is measured by semdedup report PATH.
 
     Examples:
 
@@ -654,12 +722,14 @@ def prune(
     from semdedup import own
     check_list(list_, gone, null)
     keep, how, least, out = per_cent(ratio), way_of(copy, link, symlink), share_or_number('floor', floor), results_folder(out, path, 'prune')
-    found = own.prune_photos(path, keep, rank_type, prune_type, least, n_clusters, encoder, labels=labels, column=column, label_column=label_column, split=split, seed=seed, device=device, weights=weights, precision=precision)
+    found = own.prune_photos(path, keep, rank_type, prune_type, least, n_clusters, encoder, labels=labels, column=column,
+                             label_column=label_column, split=split, seed=seed, device=device, weights=weights, precision=precision)
     if how: found.check_folder(out/'images', how)
     begin_results(out, 'prune', found.config)
     tell = deliver(found, out, csv, how, list_)
     tell(f'images      {found.photos!r}')
-    tell(f'stay        {len(found.keep):,} of {len(found):,} ({found.config["name"]}, {found.table["cluster"].max() + 1} clusters, {encoder}); {int((found.table["problem"] != "").sum()):,} cannot be read')
+    tell(f'stay        {len(found.keep):,} of {len(found):,} ({found.config["name"]}, {found.table["cluster"].max() + 1} clusters, {encoder}); '
+         f'{int((found.table["problem"] != "").sum()):,} cannot be read')
     if found.photos.labels is not None and (found.table['label'] >= 0).any(): tell(hardest_hit(found))
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
     warn_of(found.photos, out, how)
@@ -674,7 +744,8 @@ def usage_sentence(
 ) -> str:
     "What is wrong with a command line, and what to do."
     said = e.format_message().rstrip('.')
-    wrong = re.match(r"Invalid value for '?(--[\w-]+).*?:.* (number|float|integer|int)\b", said) # one way or the other, as Typer is older or newer; the newer do not say what was written
+    # one way or the other, as Typer is older or newer; the newer do not say what was written
+    wrong = re.match(r"Invalid value for '?(--[\w-]+).*?:.* (number|float|integer|int)\b", said)
     if wrong: said = f'{wrong[1]} cannot be read: it must be {"a number" if wrong[2] in ("number", "float") else "a whole number"}'
     return f'{said}. See {e.ctx.command_path if getattr(e, "ctx", None) else "semdedup"} --help.'
 

@@ -11,14 +11,14 @@ from typing import Any
 import fast_pytorch_kmeans
 import numpy as np
 import torch
-from .core import UserError, Workers, as_array, blocks, check_finite, check_name, check_range, check_seed, cpu_count, progress, workers_on
+from .core import UserError, Workers, as_array, blocks, check_finite, check_name, check_range, check_seed, progress, threads_for, workers_on
 from .embeddings import best_device, unit_rows
 from .vectors import Vectors, open_vectors
 
 # %% auto #0
 __all__ = ['BLOCK', 'ITERATIONS', 'nearest_centroid', 'assign_rows', 'total_rows', 'nearest_centroids', 'plus_plus',
            'centroid_bias', 'spans_of', 'sum_dtype', 'first_centroids', 'assign_all', 'squared_distances',
-           'next_centroids', 'KMeans', 'Rows', 'relocate', 'sample_sizes', 'fit_samples', 'pass_over_all',
+           'next_centroids', 'KMeans', 'Rows', 'relocate', 'sample_sizes', 'iterations', 'fit_samples', 'pass_over_all',
            'fit_progressively', 'default_n_clusters', 'Clusters', 'as_rows', 'check_n_clusters', 'check_labels',
            'centroid_similarity', 'near_rows', 'nearest_clusters', 'euclidean_rows', 'euclidean_clusters', 'kmeans',
            'gmm']
@@ -32,7 +32,8 @@ def nearest_centroid(
 ) -> tuple[torch.Tensor, torch.Tensor]: # (b,) int64 labels and (b,) float32 scores
     "For each row the centroid with the largest product plus bias; the first one on ties."
     if x.device.type == 'cpu': # numpy's argmax uses SIMD, torch's max over rows does not: 1.2 times faster at k = 200
-        rows = x.numpy() if out is None or len(x) == len(out) else np.pad(x.numpy(), ((0, len(out) - len(x)), (0, 0))) # another shape may be added up in another order: equal rows have equal scores wherever they stand
+        # another shape may be added up in another order: equal rows have equal scores wherever they stand
+        rows = x.numpy() if out is None or len(x) == len(out) else np.pad(x.numpy(), ((0, len(out) - len(x)), (0, 0)))
         scores = np.matmul(rows, centroids.numpy().T, out=out)[:len(x)]
         if bias is not None: scores += bias.numpy()
         labels = scores.argmax(1)
@@ -193,7 +194,7 @@ class KMeans(fast_pytorch_kmeans.KMeans): # type: ignore[misc] # it has no types
         centroids: torch.Tensor | None = None, # (k, d) the start; drawn if not given
     ) -> torch.Tensor: # (n,) int64
         "Fit, and return the labels; `centroids` and `scores` are then what was found."
-        with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w, progress(desc='k-means', total=self.max_iter, unit=' iterations') as bar:
+        with Workers(threads_for(X.device.type)) as w, progress(desc='k-means', total=self.max_iter, unit=' iterations') as bar:
             c = first_centroids(X, self.n_clusters, self.init, self.seed) if centroids is None else centroids.clone()
             if self.spherical: c = torch.nn.functional.normalize(c)
             labels, scores, sums, counts = assign_all(X, c, w, self.spherical)
@@ -214,7 +215,7 @@ class KMeans(fast_pytorch_kmeans.KMeans): # type: ignore[misc] # it has no types
         X: torch.Tensor | Rows, # (m, d) float32
     ) -> torch.Tensor: # (m,) int64
         "The nearest of the fitted centroids for each row."
-        with Workers(cpu_count() if X.device.type == 'cpu' else 1) as w: return assign_all(X, self.centroids, w, self.spherical)[0]
+        with Workers(threads_for(X.device.type)) as w: return assign_all(X, self.centroids, w, self.spherical)[0]
 
 # %% ../nbs/02_clustering.ipynb #3e22af3c
 class Rows:
@@ -266,7 +267,13 @@ def sample_sizes(
     while sizes[-1] < largest: sizes.append(min(2 * sizes[-1], largest))
     return sizes
 
-ITERATIONS = 6, 6, 6, 4, 3 # iterations with the first samples; as many as the last with all further ones
+ITERATIONS = 6, 6, 6, 4, 3 # with the first samples; as many as the last with all further ones
+
+def iterations(
+    stage: int, # which sample, from 0
+) -> int:
+    "How many iterations a sample gets."
+    return ITERATIONS[min(stage, len(ITERATIONS) - 1)]
 
 def fit_samples(
     X: Rows, # all rows
@@ -277,12 +284,13 @@ def fit_samples(
     "Unit centroids from growing samples: some iterations with each, and between two of them `relocate`."
     order, sizes = rng.permutation(len(X)), sample_sizes(len(X), k)
     start = np.sort(order[:sizes[0]])
-    c = X[start[plus_plus(X[start].cpu().numpy(), k, rng)]] if k <= 256 else X[order[:k]] # with many clusters, relocation makes up for a start by chance, and is cheaper
+    # with many clusters, relocation makes up for a start by chance, and is cheaper
+    c = X[start[plus_plus(X[start].cpu().numpy(), k, rng)]] if k <= 256 else X[order[:k]]
     with Workers() as w:
         for stage, size in enumerate(sizes):
             rows = np.sort(order[:size])
             sample = Rows(X.vectors, rows if X.index is None else X.index[rows], str(X.device))
-            for _ in range(ITERATIONS[min(stage, len(ITERATIONS) - 1)]):
+            for _ in range(iterations(stage)):
                 _, scores, sums, counts = assign_all(sample, c, w)
                 c = next_centroids(sample, c, scores, sums, counts)
                 bar.update(len(sample))
@@ -296,7 +304,8 @@ def pass_over_all(
     workers: Workers, # who computes
 ) -> tuple[float, torch.Tensor]: # the error of these centroids, 1 - cosine summed up, and (k, d) the next ones
     "One iteration with all rows; a cluster that is empty, or has a mean of hardly any direction, stays where it is."
-    total, sums, counts = 0., torch.zeros_like(centroids, dtype=sum_dtype(centroids.device)), torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
+    total, sums, counts = (0., torch.zeros_like(centroids, dtype=sum_dtype(centroids.device)),
+                           torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device))
     for part, s, m in workers.map(total_rows, spans_of(len(X)), X, centroids, None): total += part; sums += s; counts += m
     new = torch.nn.functional.normalize((sums / counts.clamp(min=1)[:, None]).to(centroids.dtype))
     return len(X) - total, torch.where((counts[:, None] > 0) & (new.norm(dim=1, keepdim=True) > .5), new, centroids)
@@ -311,7 +320,7 @@ def fit_progressively(
 ) -> torch.Tensor: # (k, d) float32
     "Fit unit centroids to growing samples, then to everything."
     n, sizes, error = len(X), sample_sizes(len(X), k), np.inf
-    planned = n + sum(min(size, n) * ITERATIONS[min(stage, len(ITERATIONS) - 1)] for stage, size in enumerate(sizes))
+    planned = n + sum(min(size, n) * iterations(stage) for stage, size in enumerate(sizes))
     with progress(desc='k-means', total=planned, unit=' rows', unit_scale=True) as bar:
         c = fit_samples(X, k, np.random.default_rng(seed), bar)
         for _ in range(max_iter):
@@ -341,8 +350,10 @@ class Clusters:
     probability: np.ndarray | None = None # (n, k) float32, of each cluster for each item: soft assignment, where there is one
     def __post_init__(self) -> None:
         self.labels, self.centroids, self.similarity = map(as_array, (self.labels, self.centroids, self.similarity))
-        if self.labels.dtype.kind not in 'iu' or self.labels.ndim != 1: raise UserError(f'labels have shape {self.labels.shape} and type {self.labels.dtype}; expected one whole number an item.')
-        if self.labels.shape != self.similarity.shape: raise UserError(f'labels have shape {self.labels.shape}, similarity {self.similarity.shape}; they must agree.')
+        if self.labels.dtype.kind not in 'iu' or self.labels.ndim != 1:
+            raise UserError(f'labels have shape {self.labels.shape} and type {self.labels.dtype}; expected one whole number an item.')
+        if self.labels.shape != self.similarity.shape:
+            raise UserError(f'labels have shape {self.labels.shape}, similarity {self.similarity.shape}; they must agree.')
     def __len__(self) -> int: return len(self.labels)
     @property
     def n_clusters(self) -> int:
@@ -357,7 +368,8 @@ class Clusters:
         "For each cluster, the indices of its items in ascending order."
         return np.split(np.argsort(self.labels, kind='stable'), np.cumsum(self.sizes)[:-1])
     def __repr__(self) -> str:
-        return f'Clusters({len(self):,} items in {self.n_clusters} clusters of {self.sizes.min():,} to {self.sizes.max():,}, mean similarity to the centroid {self.similarity.mean():.3f})'
+        return (f'Clusters({len(self):,} items in {self.n_clusters} clusters of {self.sizes.min():,} to {self.sizes.max():,}, '
+                f'mean similarity to the centroid {self.similarity.mean():.3f})')
 
 # %% ../nbs/02_clustering.ipynb #bd23fd9d
 def as_rows(
@@ -366,7 +378,8 @@ def as_rows(
 ) -> np.ndarray: # (n, d) float32, contiguous; the same memory where possible
     "Check that `x` is a matrix of finite numbers with at least one row."
     x = as_array(x)
-    if x.ndim != 2 or x.dtype.kind not in 'fiu': raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
+    if x.ndim != 2 or x.dtype.kind not in 'fiu':
+        raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
     if x.size == 0: raise UserError(f'{what} are empty (shape {x.shape}): there is nothing to work on.')
     return check_finite(np.ascontiguousarray(x, dtype=np.float32), what)
 
@@ -384,10 +397,11 @@ def check_n_clusters(
 def check_labels(
     labels: np.ndarray, # (n,) of items
     n_clusters: int, # how many centroids there are
-) -> np.ndarray: # (n,) the same
+) -> None:
     "Raise `UserError` unless each label is the number of a centroid."
-    if len(labels) and not 0 <= labels.min() <= labels.max() < n_clusters: raise UserError(f'groups: labels go from {labels.min()} to {labels.max()}, but there are {n_clusters} centroids: they must be whole numbers from 0 to {n_clusters - 1}.')
-    return labels
+    if len(labels) and not 0 <= labels.min() <= labels.max() < n_clusters:
+        raise UserError(f'groups: labels go from {labels.min()} to {labels.max()}, but there are {n_clusters} centroids: '
+                        f'they must be whole numbers from 0 to {n_clusters - 1}.')
 
 # %% ../nbs/02_clustering.ipynb #4551900f
 def centroid_similarity(
@@ -435,7 +449,8 @@ def nearest_clusters(
 def euclidean_rows(
     x: np.ndarray, # (n, d) numbers
 ) -> tuple[np.ndarray, np.ndarray, float]: # (n, d) float32; (d,) float64 and a number: x = rows · number + shift
-    "Rows for a search by distance. Float32 has seven digits, and squares only half of them: rows that lie far from the origin, or are very large or small, are moved to their mean and scaled; others are taken as they are."
+    """Rows for a search by distance. Float32 has seven digits, and squares only half of them: rows that lie far from the origin,
+    or are very large or small, are moved to their mean and scaled; others are taken as they are."""
     low, high, total = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf), np.zeros(x.shape[1])
     for s in blocks(len(x), 2048):
         low, high, total = np.minimum(low, x[s].min(0)), np.maximum(high, x[s].max(0)), total + x[s].sum(0, dtype=np.float64)
@@ -482,9 +497,10 @@ def kmeans(
     config = dict(method='kmeans', n_clusters=n_clusters, seed=int(seed), spherical=spherical, max_iter=max_iter, tol=tol, init=init, data=v.data)
     if progressive:
         if not spherical: raise UserError('progressive=True needs spherical=True. Set it, or leave progressive out.')
-        if not usual: raise UserError('progressive=True begins with samples and stops by itself: it takes no init and no tol. Leave them out, or set progressive=False.')
+        if not usual:
+            raise UserError('progressive=True begins with samples and stops by itself: it takes no init and no tol. Leave them out, or set progressive=False.')
         rows = Rows(v, device=best_device(device))
-        with workers_on(client, 1 if rows.device.type != 'cpu' else None) as w: c = fit_progressively(rows, n_clusters, w, max_iter, seed).cpu().numpy()
+        with workers_on(client, threads_for(rows.device.type)) as w: c = fit_progressively(rows, n_clusters, w, max_iter, seed).cpu().numpy()
         near, similarity = nearest_clusters(v, c, client=client)
         used, labels = np.unique(near[:, 0], return_inverse=True)
         if len(used) < n_clusters: warnings.warn(f'{len(used)} of {n_clusters} clusters are used: no item is nearest to the centroids of the others.')
@@ -508,12 +524,15 @@ def gmm(
     v = open_vectors(x).check().require_valid()
     k, n = check_n_clusters(n_clusters, len(v)), len(v)
     n_sample, max_iter = check_range('n_sample', n_sample, max(k, 2), whole=True), check_range('max_iter', max_iter, 1, whole=True)
-    config: dict[str, Any] = dict(method='gmm', n_clusters=k, seed=check_seed(seed), covariance_type=covariance_type, max_iter=max_iter, n_sample=n_sample, converged=True, data=v.data)
-    if n == 1: return Clusters(np.zeros(1, np.int64), v.unit(slice(None)), np.ones(1, np.float32), config, np.ones((1, 1), np.float32)) # no mixture is fitted to a single row
+    config: dict[str, Any] = dict(method='gmm', n_clusters=k, seed=check_seed(seed), covariance_type=covariance_type,
+                                  max_iter=max_iter, n_sample=n_sample, converged=True, data=v.data)
+    if n == 1: # no mixture is fitted to a single row
+        return Clusters(np.zeros(1, np.int64), v.unit(slice(None)), np.ones(1, np.float32), config, np.ones((1, 1), np.float32))
     sample = np.sort(np.random.default_rng(check_seed(seed)).choice(n, min(n, n_sample), replace=False))
     start, rows = kmeans(v.subset(sample), k, seed=seed), v.unit(sample).astype(np.float64)
     weights = np.bincount(start.labels, minlength=start.n_clusters) / len(sample)
-    mixture = GaussianMixture(start.n_clusters, covariance_type=covariance_type, max_iter=max_iter, reg_covar=1e-6, random_state=seed % 2**32, weights_init=weights, means_init=start.centroids.astype(np.float64))
+    mixture = GaussianMixture(start.n_clusters, covariance_type=covariance_type, max_iter=max_iter, reg_covar=1e-6, random_state=seed % 2**32,
+                              weights_init=weights, means_init=start.centroids.astype(np.float64))
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*did not converge.*') # said in the configuration
         mixture.fit(rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 from .clustering import Clusters, nearest_clusters
-from .core import UserError, atomic_write, blocks, cpu_count, digest, from_json, make_folder, progress, workers_on, write_json
+from .core import UserError, atomic_write, blocks, cpu_count, digest, from_json, make_folder, progress, threads_for, workers_on, write_json
 from .pairwise import SLACK, Tile, cut, margin, merge_best, tile_best, tile_pairs, tile_size
 from .vectors import Vectors
 
@@ -41,7 +41,8 @@ class Plan:
         self.probes = min(self.probes, len(self.centroids))
         self.angle = float(np.arccos(np.clip(self.threshold - SLACK, -1, 1))) + 1e-6
         self.met: dict[int, int] = {} # with `exact`: of each cluster that was asked for its probers, how many pairs these make with it
-        self.error = margin(self.v) + 1e-6 # of a product in float32; near 1, an error of 1e-7 in a cosine is one of 4e-4 in the angle, so it is added before the arccosine
+        # of a product in float32; near 1, an error of 1e-7 in a cosine is one of 4e-4 in the angle, so it is added before the arccosine
+        self.error = margin(self.v) + 1e-6
     @property
     def most(self) -> int:
         "How many pairs memory holds: three copies of two positions and a similarity, while they are put in order."
@@ -114,7 +115,8 @@ def who_probes(
     use = near != plan.groups.labels[:, None]
     use &= np.cumsum(use, axis=1) <= plan.probes - 1
     if plan.use is not None: use &= plan.use[:, None]
-    for s in blocks(len(near), 4096): use[s] &= can_hold(plan, similarity[s], np.arange(s.start, s.stop), near[s]) # those that cannot hold a duplicate are left out
+    for s in blocks(len(near), 4096): # those that cannot hold a duplicate are left out
+        use[s] &= can_hold(plan, similarity[s], np.arange(s.start, s.stop), near[s])
     item, column = np.where(use)
     order = np.argsort(near[item, column], kind='stable')
     return near[item, column][order], item[order]
@@ -221,7 +223,8 @@ def claim(
     note = folder/'checkpoint.json'
     if note.exists():
         known = from_json(note.read_bytes())
-        if not isinstance(known, dict) or known.get('format') != CHECKPOINT_FORMAT: raise UserError(f'{folder} holds a checkpoint that this version of semdedup does not read. Remove the folder, or give another one.')
+        if not isinstance(known, dict) or known.get('format') != CHECKPOINT_FORMAT:
+            raise UserError(f'{folder} holds a checkpoint that this version of semdedup does not read. Remove the folder, or give another one.')
         return folder
     if any(not p.name.startswith('.') for p in folder.iterdir()): raise UserError(f'{folder} holds other files, and no checkpoint. Give a folder of its own.')
     write_json(note, dict(format=CHECKPOINT_FORMAT))
@@ -325,11 +328,13 @@ def collect(
     waiting: deque[Batch] = deque()
     found: list[Any] = []
     count = 0 # pairs that came back
-    n_workers = 1 if plan.client or device != 'cpu' else cpu_count()
+    n_workers = 1 if plan.client else threads_for(device)
     size = tile_size(plan.memory, v.shape[1], n_workers) if device == 'cpu' else 8192
-    key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, plan.use, kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''
+    key = digest(v.data, plan.groups.labels, plan.groups.centroids, place, plan.probes, plan.exact, plan.threshold, plan.use,
+                 kind, float(threshold), None if clusters is None else clusters) if checkpoint else ''
     sizes = plan.sizes if clusters is None else plan.sizes[clusters]
-    total = len(sizes) if plan.exact else count_pairs(plan) if clusters is None else int((sizes * (sizes - 1) // 2).sum()) # with `exact`, pairs are known only when their turn comes
+    # with `exact`, pairs are known only when their turn comes
+    total = len(sizes) if plan.exact else count_pairs(plan) if clusters is None else int((sizes * (sizes - 1) // 2).sum())
 
     def todo() -> Iterator[Tile]:
         for batch in planned(plan, size, f'{kind}-{key}', clusters, only, checkpoint): waiting.append(batch); yield from batch.tiles
@@ -370,7 +375,8 @@ def are_compared(
         return yes | np.isin(key(i, labels[j]), keys) | np.isin(key(j, labels[i]), keys)
     far, near = np.where(labels[i] > labels[j], i, j), np.where(labels[i] > labels[j], j, i) # the one that probes, and the one that is probed
     similarity = np.concatenate([np.einsum('ij,ij->i', plan.v.unit(far[s]), plan.centroids[labels[near[s]]]) for s in blocks(len(far), 1024)] or [np.empty(0)])
-    return yes | np.concatenate([can_hold(plan, similarity[s, None], far[s], labels[near[s], None])[:, 0] for s in blocks(len(far), 1024)] or [np.empty(0, bool)])
+    return yes | np.concatenate([can_hold(plan, similarity[s, None], far[s], labels[near[s], None])[:, 0] for s in blocks(len(far), 1024)]
+                                or [np.empty(0, bool)])
 
 # %% ../nbs/04a_comparison.ipynb #0044f6c6
 def wilson(
@@ -391,7 +397,8 @@ def measure_recall(
 ) -> dict[str, Any]: # pairs found by brute force, recall, its 95 % interval
     """Compare a random sample of items with everything, and see which part of their duplicates the plan compares.
 
-    Items are sampled, not pairs, and the pairs of one item are found or missed together: the interval is that of as many independent pairs as the spread over items amounts to (a design effect, Kish 1965)."""
+    Items are sampled, not pairs, and the pairs of one item are found or missed together: the interval is that of as many
+    independent pairs as the spread over items amounts to (a design effect, Kish 1965)."""
     n = len(plan.v)
     sample = np.sort(np.random.default_rng(seed).choice(n, min(n_sample, n), replace=False))
     rest = np.ones(n, bool); rest[sample] = False

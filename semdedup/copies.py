@@ -178,7 +178,8 @@ def rough_maps(
     j: torch.Tensor, # (p,) rows of `b`
     turned: bool = False, # on their sides and their heads, too?
 ) -> tuple[torch.Tensor, torch.Tensor]: # maps (p, 2, 3) from a's places into b's, and the correlation (p,) of detail there
-    "The best of all shifts, `ZOOMS` and mirrorings for each pair. It is `a` that is zoomed and mirrored: of what is looked for there is less than of candidates."
+    """The best of all shifts, `ZOOMS` and mirrorings for each pair. It is `a` that is zoomed and
+    mirrored: of what is looked for there is less than of candidates."""
     upright = torch.cat([torch.eye(2, 3)[None], TURNS]) if turned else torch.eye(2, 3)[None]
     tried = torch.cat([z * torch.cat([upright, upright * torch.tensor([[-1.], [1.]])]) for z in ZOOMS])
     variants = [spectrum(warp(detail(a)[:, None], m.expand(len(a), 2, 3))[0][:, 0]) for m in tried]
@@ -280,7 +281,8 @@ def features(
     coloured = (torch.minimum(aa, bb) / NOISE).log1p().clamp(max=2) / 2 # grey pictures say nothing about colour
     colour = ab / ((aa + NOISE) * (bb + NOISE)).sqrt() * coloured
     sizes = torch.linalg.svdvals(maps[:, :, :2]).clamp(.05, 20).log()
-    return torch.stack([correlation(detail(la), detail(lb), inside, .01), correlation(la - blur(la, 1.5), lb - blur(lb, 1.5), inside), *block_correlations(la, lb, inside),
+    return torch.stack([correlation(detail(la), detail(lb), inside, .01),
+                        correlation(la - blur(la, 1.5), lb - blur(lb, 1.5), inside), *block_correlations(la, lb, inside),
                         colour, sizes.sum(1).abs(), sizes[:, 0] - sizes[:, 1], inside.mean((1, 2)), (torch.linalg.det(maps[:, :, :2]) < 0).float()], 1)
 
 def best_maps(
@@ -341,7 +343,8 @@ def check_pairs(
     "Pairs of rows that exist; raises `UserError` otherwise."
     pairs = np.asarray(pairs)
     if pairs.size == 0: return np.empty((0, 2), np.int64)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in 'iu': raise UserError(f'pairs have shape {pairs.shape} and type {pairs.dtype}; expected two rows of images a pair, as whole numbers.')
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in 'iu':
+        raise UserError(f'pairs have shape {pairs.shape} and type {pairs.dtype}; expected two rows of images a pair, as whole numbers.')
     if pairs.min() < 0 or (pairs.max(0) >= (n, m)).any(): raise UserError(f'pairs name rows up to {pairs.max(0).tolist()} of {n} and {m} images.')
     return pairs.astype(np.int64)
 

@@ -19,7 +19,8 @@ __all__ = ['MENDABLE', 'ONE_THREAD', 'UserError', 'check_name', 'check_column', 
            'bad_rows', 'some_rows', 'check_finite', 'digest', 'first_line', 'readable', 'from_json', 'mendable',
            'make_folder', 'current_umask', 'atomic_write', 'write_text', 'write_json', 'fill_page', 'data_uri',
            'cache_home', 'or_temporary', 'cache_dir', 'data_root', 'natural', 'progress', 'blocks', 'random_rows',
-           'cpu_count', 'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers', 'workers_on', 'parse_bytes']
+           'cpu_count', 'threads_for', 'thread_pools', 'OneThread', 'Workers', 'alone', 'DaskWorkers', 'workers_on',
+           'parse_bytes']
 
 # %% ../nbs/00_core.ipynb #later-field
 LATER: Any = None # the default of a field that is filled before anyone reads it: its type need not say None
@@ -150,7 +151,8 @@ MENDABLE = {errno.ENOSPC: 'the disk is full: free some space', errno.EDQUOT: 'th
             errno.EACCES: 'permission denied: choose another folder', errno.EPERM: 'permission denied: choose another folder',
             errno.EROFS: 'the file system is read-only: choose another folder', errno.ENOTDIR: 'a part of the path is a file: choose another folder',
             errno.EEXIST: 'a file of that name is in the way: choose another folder', errno.EISDIR: 'a folder of that name is in the way: remove it',
-            errno.ENAMETOOLONG: 'the name is too long: choose a shorter one', errno.ENOENT: 'there is no such folder, and none can be made: choose another folder',
+            errno.ENAMETOOLONG: 'the name is too long: choose a shorter one',
+            errno.ENOENT: 'there is no such folder, and none can be made: choose another folder',
             errno.EFBIG: 'the file is larger than this system allows: raise the limit (ulimit -f)'}
 
 @contextmanager
@@ -220,7 +222,8 @@ def fill_page(
 ) -> Path: # the same
     "Fill a template: one HTML file."
     from jinja2 import Environment, PackageLoader
-    return write_text(path, Environment(loader=PackageLoader('semdedup', 'templates'), autoescape=True, trim_blocks=trim_blocks).get_template(template).render(**parts))
+    return write_text(path, Environment(loader=PackageLoader('semdedup', 'templates'), autoescape=True, trim_blocks=trim_blocks)
+                            .get_template(template).render(**parts))
 
 def data_uri(
     content: bytes, # of the file
@@ -247,7 +250,8 @@ def or_temporary(
     except OSError as e:
         other = tempfile.mkdtemp(prefix='semdedup-')
         atexit.register(shutil.rmtree, other, ignore_errors=True)
-        warnings.warn(f'The cache {folder} cannot be written to ({e.strerror}): what is computed is not kept for the next time. SEMDEDUP_CACHE names another folder.')
+        warnings.warn(f'The cache {folder} cannot be written to ({e.strerror}): what is computed is not kept for the next time. '
+                      'SEMDEDUP_CACHE names another folder.')
         return Path(other)
 
 def cache_dir() -> Path:
@@ -301,6 +305,12 @@ def cpu_count() -> int: # at least 1
     wanted = os.environ.get('SEMDEDUP_THREADS')
     if wanted: return check_range('SEMDEDUP_THREADS', int(wanted) if wanted.isdecimal() else wanted, 1, whole=True)
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+def threads_for(
+    device: str, # where the arithmetic is done: cpu, cuda or mps
+) -> int: # at least 1
+    "One thread a CPU; a GPU is kept busy by one."
+    return cpu_count() if device == 'cpu' else 1
 
 # %% ../nbs/00_core.ipynb #13328a51
 @functools.cache

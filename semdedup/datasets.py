@@ -28,7 +28,8 @@ def refuse_single(
     what: str, # how the error calls it
 ) -> None:
     "Raise `UserError` for one picture in colour, which has the shape of several grey ones of three or four columns."
-    if a.ndim == 3 and a.shape[2] in (3, 4) and a.shape[1] > 8: raise UserError(f'{what} have shape {a.shape}: this looks like a single picture. Give several, as (n, h, w, {a.shape[2]}).')
+    if a.ndim == 3 and a.shape[2] in (3, 4) and a.shape[1] > 8:
+        raise UserError(f'{what} have shape {a.shape}: this looks like a single picture. Give several, as (n, h, w, {a.shape[2]}).')
 
 def as_images(
     a: np.ndarray, # (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3; bytes, or numbers from 0 to 1 or to 255
@@ -60,7 +61,8 @@ def as_labels(
     if labels.ndim == 2 and labels.shape[1] == 1: labels = labels[:, 0]
     if labels.shape != (n,): raise UserError(f'{what} have shape {labels.shape} for {n} images; expected one label an image.')
     if labels.dtype.kind not in 'iub': raise UserError(f'{what} are of type {labels.dtype}; expected whole numbers from 0.')
-    if n and (labels.min() < 0 or labels.max() >= 1_000_000): raise UserError(f'{what} go from {labels.min()} to {labels.max()}; expected the numbers of classes, from 0.')
+    if n and (labels.min() < 0 or labels.max() >= 1_000_000):
+        raise UserError(f'{what} go from {labels.min()} to {labels.max()}; expected the numbers of classes, from 0.')
     return labels.astype(np.int64)
 
 # %% ../nbs/00_datasets.ipynb #aeade620
@@ -72,7 +74,8 @@ def as_index(
     "Check positions: one an image, whole numbers."
     if index is None: return None
     index = np.asarray(index)
-    if index.shape != (n,) or index.dtype.kind not in 'iu': raise UserError(f'{what} has shape {index.shape} and type {index.dtype} for {n} images; expected one whole number an image.')
+    if index.shape != (n,) or index.dtype.kind not in 'iu':
+        raise UserError(f'{what} has shape {index.shape} and type {index.dtype} for {n} images; expected one whole number an image.')
     return index.astype(np.int64)
 
 # %% ../nbs/00_datasets.ipynb #3f751f62
@@ -83,8 +86,10 @@ class Split:
     labels: np.ndarray # (n,) int64, positions in the list of classes; likewise `as_labels`
     index: np.ndarray = LATER # (n,) int64, positions in the official data set; 0 … n-1 if not given
     def __post_init__(self) -> None:
-        if len(self.images) or len(self.labels): self.images, self.labels = as_images(self.images), as_labels(self.labels, len(self.images)) # free for what is as it should be
-        self.index = np.arange(len(self.images)) if self.index is None else as_index(self.index, len(self.images)) # type: ignore[assignment] # None only for None
+        # free for what is as it should be
+        if len(self.images) or len(self.labels): self.images, self.labels = as_images(self.images), as_labels(self.labels, len(self.images))
+        # None only for None
+        self.index = np.arange(len(self.images)) if self.index is None else as_index(self.index, len(self.images)) # type: ignore[assignment]
     def __len__(self) -> int: return len(self.images)
     @cached_property
     def digest(self) -> str:
@@ -108,8 +113,11 @@ class Images:
     source: str = field(default='', repr=False) # where it came from, for the report
     def __post_init__(self) -> None:
         for part in filter(None, (self.train, self.test, self.val)):
-            if len(part) and part.labels.max() >= len(self.classes): raise UserError(f'{self.name}: labels go up to {part.labels.max()}, but only {len(self.classes)} classes are named.')
-            if part.images.shape[1:] != self.train.images.shape[1:]: raise UserError(f'{self.name}: training images are {self.train.images.shape[1:]} and others {part.images.shape[1:]} (channels, height, width); they must agree.')
+            if len(part) and part.labels.max() >= len(self.classes):
+                raise UserError(f'{self.name}: labels go up to {part.labels.max()}, but only {len(self.classes)} classes are named.')
+            if part.images.shape[1:] != self.train.images.shape[1:]:
+                raise UserError(f'{self.name}: training images are {self.train.images.shape[1:]} and others {part.images.shape[1:]} '
+                                '(channels, height, width); they must agree.')
     def __repr__(self) -> str:
         _, c, h, w = self.train.images.shape
         val = f' + {len(self.val):,} val' if self.val else ''
@@ -131,7 +139,8 @@ def class_names(
     if n_classes > max(1000, n): raise UserError(f'{name}: labels go up to {n_classes - 1} for {n} training images; expected the numbers of classes, from 0.')
     classes = list(map(str, classes)) if classes is not None else [str(c) for c in range(n_classes)]
     if len(classes) < n_classes: raise UserError(f'{name}: labels go up to {n_classes - 1}, but only {len(classes)} classes are named.')
-    if len(np.unique(train_labels)) < 2: raise UserError(f'{name}: all {n} training images are of class {classes[train_labels[0]]!r}; accuracy needs at least two classes.')
+    if len(np.unique(train_labels)) < 2:
+        raise UserError(f'{name}: all {n} training images are of class {classes[train_labels[0]]!r}; accuracy needs at least two classes.')
     twice, count = Counter(classes).most_common(1)[0]
     if count > 1: raise UserError(f'{name}: {count} classes have the name {twice!r}; names of classes must differ.')
     return classes
@@ -173,7 +182,8 @@ def read_npz(
     missing = [k for k in needed if k not in arrays]
     if missing: raise UserError(f'{file} lacks {", ".join(missing)}; it holds {", ".join(arrays) or "nothing"}. Make it again with np.savez.')
     x, y, test_x, test_y = (arrays[k] for k in needed)
-    return from_arrays(x, y, test_x, test_y, arrays.get('classes'), name, source or str(arrays.get('source', Path(str(file)).name)), arrays.get('train_index'), arrays.get('test_index'))
+    return from_arrays(x, y, test_x, test_y, arrays.get('classes'), name, source or str(arrays.get('source', Path(str(file)).name)),
+                       arrays.get('train_index'), arrays.get('test_index'))
 
 # %% ../nbs/00_datasets.ipynb #6d803cc1
 FMNIST_CLASSES = ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot']
@@ -195,10 +205,13 @@ def digits() -> Images:
 
 # %% ../nbs/00_datasets.ipynb #73344866
 # name → torchvision's class, its files, and how its parts are told apart
-TORCHVISION = {'mnist': ('MNIST', 'MNIST/raw/train-images-idx3-ubyte.gz, …', 'train'), 'fmnist': ('FashionMNIST', 'FashionMNIST/raw/train-images-idx3-ubyte.gz, …', 'train'),
+TORCHVISION = {'mnist': ('MNIST', 'MNIST/raw/train-images-idx3-ubyte.gz, …', 'train'),
+               'fmnist': ('FashionMNIST', 'FashionMNIST/raw/train-images-idx3-ubyte.gz, …', 'train'),
                'cifar10': ('CIFAR10', 'cifar-10-python.tar.gz', 'train'), 'cifar100': ('CIFAR100', 'cifar-100-python.tar.gz', 'train'),
-               'svhn': ('SVHN', 'train_32x32.mat, test_32x32.mat', 'split'), 'caltech101': ('Caltech101', 'caltech101/101_ObjectCategories/accordion/image_0001.jpg, …', ''),
-               'stanford-cars': ('StanfordCars', 'stanford_cars/devkit/cars_train_annos.mat and cars_meta.mat, stanford_cars/cars_test_annos_withlabels.mat, stanford_cars/cars_train/00001.jpg, …', 'split')}
+               'svhn': ('SVHN', 'train_32x32.mat, test_32x32.mat', 'split'),
+               'caltech101': ('Caltech101', 'caltech101/101_ObjectCategories/accordion/image_0001.jpg, …', ''),
+               'stanford-cars': ('StanfordCars', ('stanford_cars/devkit/cars_train_annos.mat and cars_meta.mat, '
+                                                  'stanford_cars/cars_test_annos_withlabels.mat, stanford_cars/cars_train/00001.jpg, …'), 'split')}
 COMMON_SIDE = 64 # pixels a side of images that come in many sizes
 
 # %% ../nbs/00_datasets.ipynb #60d19b2c
@@ -261,7 +274,8 @@ def torchvision_images(
             parts = open_torchvision(name, root)
             (x, y), *rest = [all_of(p) for p in parts]
     except Exception as e: # torchvision raises RuntimeError, OSError, ValueError, AssertionError, EOFError, …
-        raise UserError(f'{name} could not be had: torchvision.datasets.{cls} tried to read it from {root}{" or to download it there" if name != "stanford-cars" else " (it is no longer offered for download)"} '
+        raise UserError(f'{name} could not be had: torchvision.datasets.{cls} tried to read it from {root}'
+                        f'{" or to download it there" if name != "stanford-cars" else " (it is no longer offered for download)"} '
                         f'({type(e).__name__}: {" ".join(str(e).split())[:300]}). Put the official files ({by_hand}) or {name}.npz '
                         f'with train_images, train_labels, test_images, test_labels into that folder by hand, set SEMDEDUP_DATA to a folder that has them, '
                         f'or use fmnist-mini, which comes with the package.') from e
@@ -277,10 +291,12 @@ def load_images(
 ) -> Images:
     "Load a data set by name, or from an `.npz` of your own, into memory."
     if isinstance(name, Images): return name
-    if not isinstance(name, (str, os.PathLike)): raise UserError(f'A data set is loaded by its name or path, not from {type(name).__name__}. Names are: {", ".join(DATASETS)}.')
+    if not isinstance(name, (str, os.PathLike)):
+        raise UserError(f'A data set is loaded by its name or path, not from {type(name).__name__}. Names are: {", ".join(DATASETS)}.')
     if str(name).endswith('+copies'): return with_copies(load_images(str(name).removesuffix('+copies'), root))
     if str(name).endswith('.npz'): return read_npz(name, Path(name).stem)
-    if str(name) not in DATASETS and Path(name).is_dir(): raise UserError(f'{name} is a folder: semdedup.load_data loads labelled photographs by their path, semdedup.open_photos opens any.')
+    if str(name) not in DATASETS and Path(name).is_dir():
+        raise UserError(f'{name} is a folder: semdedup.load_data loads labelled photographs by their path, semdedup.open_photos opens any.')
     name = check_name('data set', name, DATASETS)
     root = Path(root).expanduser() if root else data_root()
     if name in INSTALLED: return INSTALLED[name]()
@@ -315,7 +331,8 @@ def with_copies(
     copied = rows[rng.choice(len(rows), n // 2, p=weight / weight.sum())]
     train = images.train.take(np.r_[rows, copied])
     train.images[len(rows):] = changed(train.images[len(rows):], rng)
-    return replace(images, name=f'{images.name}+copies', train=train.take(rng.permutation(n)), source=f'{images.source}; half of the training images are changed copies of the other half')
+    return replace(images, name=f'{images.name}+copies', train=train.take(rng.permutation(n)),
+                   source=f'{images.source}; half of the training images are changed copies of the other half')
 
 # %% ../nbs/00_datasets.ipynb #d667b661
 def draw_aside(
@@ -333,7 +350,8 @@ def draw_aside(
         rows = np.flatnonzero(labels == c)
         least = int(share > 0 and len(rows) > 1) # a class of a few images is heard too
         wanted, single = min(max(least, round(share * len(rows))), len(rows) - 1), rows if alone is None else rows[alone[rows]]
-        if wanted > len(single): raise UserError(f'{what} {share:g} wants {wanted} images of class {classes[c]}, which has only {len(single)} without a copy. Give a smaller one.')
+        if wanted > len(single):
+            raise UserError(f'{what} {share:g} wants {wanted} images of class {classes[c]}, which has only {len(single)} without a copy. Give a smaller one.')
         aside[rng.choice(single, wanted, replace=False)] = True
     return aside
 
@@ -343,7 +361,8 @@ def holdout(
     seed: int = 0, # which ones
 ) -> tuple[Images, np.ndarray]: # the data set with `.val`, and the rows of the former training split that stay in `.train`
     "Set a class-balanced validation split aside from the training images: of those that share their `index`, the planted copies, none."
-    if images.val is not None and share: raise UserError(f'{images.name} has a validation split already, and another one would take its place. Use that one, or give holdout 0.')
+    if images.val is not None and share:
+        raise UserError(f'{images.name} has a validation split already, and another one would take its place. Use that one, or give holdout 0.')
     _, original, times = np.unique(images.train.index, return_inverse=True, return_counts=True)
     aside = draw_aside(images.train.labels, share, seed, images.classes, times[original] == 1)
     stay = np.flatnonzero(~aside)

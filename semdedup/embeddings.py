@@ -17,7 +17,10 @@ from safetensors.numpy import save_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .copies import Copies
-from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_finite, check_name, cpu_count, data_root, digest, first_line, from_json, progress, readable, some_rows
+from semdedup.core import (
+    UserError, Workers, atomic_write, blocks, cache_dir, check_finite, check_name, data_root, digest, first_line, from_json, progress,
+    readable, some_rows, threads_for,
+)
 from .datasets import Images, Split, as_images, patience
 
 # %% auto #0
@@ -67,7 +70,8 @@ def average_places(
     shape = getattr(features, 'shape', None)
     if shape is None or len(shape) not in (2, 3, 4):
         what = f'a {type(features).__name__}' if shape is None else f'shape {tuple(shape)}'
-        raise UserError(f'{name} returned {what}; expected a tensor of features (images, numbers), (images, tokens, numbers) or (images, numbers, height, width). '
+        raise UserError(f'{name} returned {what}; '
+                        'expected a tensor of features (images, numbers), (images, tokens, numbers) or (images, numbers, height, width). '
                         f'Give a module whose forward returns one, or a function.')
     return features.float() if len(shape) == 2 else features.float().mean((2, 3) if len(shape) == 4 else 1)
 
@@ -98,7 +102,8 @@ def check_precision(
     "Return `precision` if there is such a one, with a warning where it takes longer than float32."
     check_name('precision', precision, PRECISIONS)
     if precision == 'bfloat16' and device == 'cpu' and lacks_bfloat16():
-        warnings.warn('This processor has no instructions for bfloat16, which is several times slower here than float32, and less exact. Leave the precision out.')
+        warnings.warn('This processor has no instructions for bfloat16, which is several times slower here than float32, and less exact. '
+                      'Leave the precision out.')
     return precision
 
 # %% ../nbs/01_embeddings.ipynb #ff854af2
@@ -115,7 +120,8 @@ class TorchEncoder:
         interpolation: str = 'bilinear', # how images are brought to `size`: bilinear or bicubic
         precision: str = 'float32', # or bfloat16: products and convolutions in sixteen bits
     ):
-        self.name, self.size, self.device, self.interpolation = name, size, best_device(device), check_name('interpolation', interpolation, ['bilinear', 'bicubic'])
+        self.name, self.size, self.device, self.interpolation = (name, size, best_device(device),
+                                                                 check_name('interpolation', interpolation, ['bilinear', 'bicubic']))
         self.module = module.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self.mean, self.std = [torch.tensor(o, device=self.device).view(1, -1, 1, 1) for o in (mean, std)]
         state = digest(*[a for k, v in sorted(module.state_dict().items()) for a in (k, v.cpu().numpy())])
@@ -143,13 +149,15 @@ def read_weights(
     "Read a file of weights without running any code that it may hold."
     path = Path(path).expanduser()
     if not path.exists(): raise UserError(f'weights {str(path)!r}: there is no such file.')
-    with readable(f'weights {str(path)!r} cannot be read as plain tensors', 'Give a .safetensors file, or a .pth that torch.load(..., weights_only=True) accepts.'):
+    with readable(f'weights {str(path)!r} cannot be read as plain tensors',
+                  'Give a .safetensors file, or a .pth that torch.load(..., weights_only=True) accepts.'):
         if path.suffix == '.safetensors':
             with safe_open(path, 'pt') as f: state = {k: f.get_tensor(k) for k in f.keys()}
         else: state = torch.load(path, map_location='cpu', weights_only=True)
         state = next((state[k] for k in ('state_dict', 'model', 'teacher') if isinstance(state.get(k), dict)), state) # a checkpoint of a training
         out = OrderedDict((k.removeprefix('module.'), v.float() if torch.is_floating_point(v) else v) for k, v in state.items())
-        vars(out)['_metadata'] = {k.removeprefix('module.'): v for k, v in getattr(state, '_metadata', {}).items()} # versions of modules, which some of them ask for
+        # versions of modules, which some of them ask for
+        vars(out)['_metadata'] = {k.removeprefix('module.'): v for k, v in getattr(state, '_metadata', {}).items()}
         return out
 
 # %% ../nbs/01_embeddings.ipynb #1f8e53e4
@@ -164,8 +172,9 @@ def downloading(
         with patience(): yield
     except Exception as e: # OSError, RuntimeError, and what httpx and huggingface_hub raise
         reason = ' '.join(str(e).split())[:300]
-        raise UserError(f'The weights of {what} could not be had: tried {tried} ({type(e).__name__}: {reason}). Download them elsewhere and give the file as weights= '
-                        f'(--weights), or put it there as {by_hand}. Without a download: efficientnet-lite0, whose weights come with the package, copies, fourier and pixels.') from e
+        raise UserError(f'The weights of {what} could not be had: tried {tried} ({type(e).__name__}: {reason}). '
+                        f'Download them elsewhere and give the file as weights= (--weights), or put it there as {by_hand}. '
+                        'Without a download: efficientnet-lite0, whose weights come with the package, copies, fourier and pixels.') from e
 
 def download_weights(
     preset: Any, # a member of one of torchvision's enumerations of weights
@@ -215,7 +224,8 @@ def vgg16(
     return TorchEncoder('vgg16', module, size or input_size(side, 32), **(FEATURES_INPUT if original else IMAGENET_INPUT), weights=source, device=device)
 
 # %% ../nbs/01_embeddings.ipynb #e57f2e35
-FORMER_NAMES = [(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)', r'\1'), (r'(\.mlp)\.linear_1\.', r'\1.0.'), (r'(\.mlp)\.linear_2\.', r'\1.3.')] # of torchvision's DenseNet and ViT: files keep names that their modules have given up
+# of torchvision's DenseNet and ViT: files keep names that their modules have given up
+FORMER_NAMES = [(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)', r'\1'), (r'(\.mlp)\.linear_1\.', r'\1.0.'), (r'(\.mlp)\.linear_2\.', r'\1.3.')]
 
 def named_as_now(
     name: str, # of a parameter, in a file
@@ -234,8 +244,11 @@ def fill(
     own = module.state_dict()
     versions, state = getattr(state, '_metadata', None) or vars(own)['_metadata'], {k if k in own else named_as_now(k): v for k, v in state.items()}
     unused = lambda k: k.endswith('num_batches_tracked') or (head and k.startswith(f'{head}.'))
-    wrong = [k for k in own if not unused(k) and (k not in state or state[k].shape != own[k].shape)] or [k for k in state if k not in own and not unused(k) and not k.lower().startswith('aux')]
-    if wrong: raise UserError(f'These weights are not those of {what}: {len(wrong)} names are missing, unknown or of another shape, such as {wrong[0]}. Give the file that belongs to it.')
+    wrong = ([k for k in own if not unused(k) and (k not in state or state[k].shape != own[k].shape)]
+             or [k for k in state if k not in own and not unused(k) and not k.lower().startswith('aux')])
+    if wrong:
+        raise UserError(f'These weights are not those of {what}: {len(wrong)} names are missing, unknown or of another shape, such as {wrong[0]}. '
+                        'Give the file that belongs to it.')
     kept = OrderedDict((k, v) for k, v in state.items() if k in own and v.shape == own[k].shape)
     vars(kept)['_metadata'] = versions
     module.load_state_dict(kept, strict=False)
@@ -283,7 +296,8 @@ def check_model(
     "Return `name` if there is such a model; else raise `UserError` with the nearest ones: there are too many to list."
     if name in names: return name
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=.4)
-    raise UserError(f'Unknown {family} model {name!r}.' + (f' Did you mean {" or ".join(near)}?' if near else '') + f' {family}.{"models." * (family == "torchvision")}list_models() lists them all.')
+    raise UserError(f'Unknown {family} model {name!r}.' + (f' Did you mean {" or ".join(near)}?' if near else '')
+                    + f' {family}.{"models." * (family == "torchvision")}list_models() lists them all.')
 
 # %% ../nbs/01_embeddings.ipynb #f58f1557
 def behead(
@@ -327,7 +341,8 @@ def torchvision_encoder(
     fixed = any('attention' in type(m).__name__.lower() for m in module.modules())
     module, how = folded(module), preset.transforms()
     least = input_size(max(64, *preset.meta['min_size']), 64)
-    return TorchEncoder(name, module, size or (how.crop_size[0] if fixed else input_size(side, least)), tuple(how.mean), tuple(how.std), weights=source, device=device,
+    return TorchEncoder(name, module, size or (how.crop_size[0] if fixed else input_size(side, least)),
+                        tuple(how.mean), tuple(how.std), weights=source, device=device,
                         interpolation='bicubic' if how.interpolation.value == 'bicubic' else 'bilinear')
 
 # %% ../nbs/01_embeddings.ipynb #76bc3772
@@ -369,7 +384,8 @@ def timm_encoder(
     if weights: module, source = timm_from_file(name, read_weights(weights), Path(weights).name, resized), Path(weights).name
     else:
         source = f'timm {name}'
-        if not known or not known.has_weights: raise UserError(f'timm has no weights for {name!r}. Give a file of them as weights= (--weights), or choose one of timm.list_pretrained().')
+        if not known or not known.has_weights:
+            raise UserError(f'timm has no weights for {name!r}. Give a file of them as weights= (--weights), or choose one of timm.list_pretrained().')
         with downloading(name, f'https://huggingface.co/{known.hf_hub_id}' if known.hf_hub_id else str(known.url), here):
             if known.hf_hub_id: hub_answers(known.hf_hub_id)
             module = timm.create_model(name, pretrained=True, **resized)
@@ -390,7 +406,9 @@ def timm_from_file(
     known = timm.get_pretrained_cfg(name)
     heads = [known.classifier] if known and isinstance(known.classifier, str) else list(known.classifier or []) if known else []
     classes = next((len(state[f'{h}.weight']) for h in heads if f'{h}.weight' in state), 0)
-    try: module = timm.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=dict(state_dict=state, num_classes=classes, source=''), **resized)
+    try:
+        module = timm.create_model(name, pretrained=True, num_classes=classes,
+                                   pretrained_cfg_overlay=dict(state_dict=state, num_classes=classes, source=''), **resized)
     except (RuntimeError, KeyError, ValueError, AssertionError) as e:
         raise UserError(f'weights {file!r} are not those of {name}: {" ".join(str(e).split())[:200]} Give the file that belongs to it.') from e
     module.reset_classifier(0) # type: ignore[operator] # a method of timm's networks
@@ -410,7 +428,8 @@ def module_encoder(
 
 # %% ../nbs/01_embeddings.ipynb #6b294b3a
 ENCODERS: dict[str, Callable[..., Encoder]] = {
-    'pixels': lambda side=0, device=None: Pixels(), 'copies': lambda side=0, device=None: Copies(), 'fourier': lambda side=0, device=None: Fourier(), 'vgg16': vgg16, 'efficientnet-lite0': efficientnet_lite0,
+    'pixels': lambda side=0, device=None: Pixels(), 'copies': lambda side=0, device=None: Copies(),
+    'fourier': lambda side=0, device=None: Fourier(), 'vgg16': vgg16, 'efficientnet-lite0': efficientnet_lite0,
     'resnet18': functools.partial(torchvision_encoder, 'resnet18'), 'resnet50': functools.partial(torchvision_encoder, 'resnet50'),
     'clip': functools.partial(timm_encoder, CLIP), 'dino': functools.partial(timm_encoder, DINO, size=224)}
 FAMILIES: dict[str, Callable[..., Encoder]] = {'torchvision': torchvision_encoder, 'timm': timm_encoder} # FAMILY:NAME
@@ -439,16 +458,17 @@ def encode(
     batch_size: int | None = None, # the encoder's own; else 32 on a CPU, 256 on a GPU
 ) -> np.ndarray: # (n, d) float32, as the encoder gives them
     "Run an encoder over all images, several batches at a time, with its throughput in the progress bar."
-    on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
-    usual: int = getattr(encoder, 'batch_size', 32 if on_cpu else 256)
+    device: str = getattr(encoder, 'device', 'cpu')
+    usual: int = getattr(encoder, 'batch_size', 32 if device == 'cpu' else 256)
     rows, out = blocks(len(images), batch_size or usual), None
-    with Workers(cpu_count() if on_cpu else 1) as w, progress(desc=encoder.name, total=len(images), unit=' images') as bar:
+    with Workers(threads_for(device)) as w, progress(desc=encoder.name, total=len(images), unit=' images') as bar:
         for s, x in zip(rows, w.map(lambda s: encoder(images[s]), rows)):
             x = np.asarray(x)
             if x.ndim != 2 or len(x) != s.stop - s.start:
                 raise UserError(f'encoder {encoder.name!r} returned shape {x.shape} for {s.stop - s.start} images; expected (images, numbers).')
             if out is None: out = np.empty((len(images), x.shape[1]), np.float32)
-            if x.shape[1] != out.shape[1]: raise UserError(f'encoder {encoder.name!r} returned {x.shape[1]} numbers an image, and {out.shape[1]} for others; expected the same for all.')
+            if x.shape[1] != out.shape[1]:
+                raise UserError(f'encoder {encoder.name!r} returned {x.shape[1]} numbers an image, and {out.shape[1]} for others; expected the same for all.')
             out[s] = x
             bar.update(len(x))
     return np.empty((0, 0), np.float32) if out is None else out
@@ -518,7 +538,7 @@ def name_of(
 
 # %% ../nbs/01_embeddings.ipynb #5082f636
 def get_encoder(
-    encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any], # a name, an encoder, a network, or a function from a batch (b, c, h, w) uint8 to rows (b, d)
+    encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any], # a name, encoder, network, or function from a batch (b, c, h, w) uint8 to rows (b, d)
     side: int, # of the images, in pixels
     precision: str = 'float32', # or bfloat16, for networks: faster, and less exact
     **kwargs: Any, # weights, size, device: what the encoder takes of them
@@ -530,7 +550,9 @@ def get_encoder(
     else: raise UserError(f'encoder is {encoder!r}; it must be one of {", ".join(ENCODERS)}, torchvision:NAME, timm:NAME, an nn.Module or a function.')
     wanted = {k: v for k, v in kwargs.items() if v is not None}
     unknown = [k for k in wanted if k not in inspect.signature(make).parameters]
-    if unknown: raise UserError(f'encoder {encoder if isinstance(encoder, str) else type(encoder).__name__!r} takes no {" or ".join(unknown)}. Leave it out, or choose another encoder.')
+    if unknown:
+        raise UserError(f'encoder {encoder if isinstance(encoder, str) else type(encoder).__name__!r} takes no {" or ".join(unknown)}. '
+                        'Leave it out, or choose another encoder.')
     enc = make(side=side, **wanted)
     if precision == 'float32': return enc
     if not isinstance(enc, TorchEncoder): raise UserError(f'encoder {enc.name!r} is no network, and computes in float32 only. Leave precision out.')
@@ -542,7 +564,7 @@ def get_encoder(
 # %% ../nbs/01_embeddings.ipynb #bac74fec
 def embed(
     images: Split | Images | np.ndarray, # what to embed; of `Images`, the training split
-    encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any] = 'vgg16', # one of `ENCODERS`, torchvision:NAME, timm:NAME, or a network or function of your own
+    encoder: str | Encoder | nn.Module | Callable[[np.ndarray], Any] = 'vgg16', # one of `ENCODERS`, torchvision:NAME, timm:NAME, your own network or function
     weights: str | Path | None = None, # a file of weights, for an encoder that has weights
     size: int | None = None, # pixels a side that the network is given
     device: str | None = None, # cuda, mps or cpu

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from .clustering import Clusters, check_n_clusters, default_n_clusters, kmeans
 from .comparison import Checkpoint, Plan, batches_of, collect, in_order, remembered, tiles_of, twins
-from .core import LATER, UserError, Workers, cpu_count, digest, progress, workers_on
+from .core import LATER, UserError, Workers, cpu_count, digest, progress, threads_for, workers_on
 from .pairwise import SLACK, Tile, first_best, merge_best, pair_histogram, tile_best, tile_pairs, tile_size
 from .vectors import Vectors
 
 # %% auto #0
 __all__ = ['RULES', 'FIRST_GUESS', 'greedy_cover', 'covered_by', 'BelowFloor', 'Evidence', 'with_twins', 'choose_floor', 'Among',
-           'workers_for', 'cover_part', 'cover_in_parts', 'stand_ins', 'Decided', 'most_duplicated', 'out_of_reach',
-           'find_eps', 'search_eps', 'fill_up', 'count_kept', 'enough_for', 'cover_to_size', 'cluster_for',
-           'without_twins', 'with_best_of_twins', 'guess_threshold', 'compare_in_parts', 'pairs_in_memory', 'compare',
+           'cover_part', 'cover_in_parts', 'stand_ins', 'Decided', 'most_duplicated', 'out_of_reach', 'find_eps',
+           'search_eps', 'fill_up', 'count_kept', 'enough_for', 'cover_to_size', 'cluster_for', 'without_twins',
+           'with_best_of_twins', 'guess_threshold', 'compare_in_parts', 'pairs_in_memory', 'compare',
            'nearest_of_earlier', 'duplicates']
 
 # %% ../nbs/04b_evidence.ipynb #3ff980ae
@@ -117,7 +117,8 @@ def with_twins(
     by_first = np.argsort(first, kind='stable')
     twin, first = twin[by_first], first[by_first]
     use = (evidence.similarity >= threshold - SLACK) & (np.isin(evidence.later, first) | np.isin(evidence.earlier, first))
-    a, b, similarity = np.r_[evidence.later[use], evidence.earlier[use]], np.r_[evidence.earlier[use], evidence.later[use]], np.r_[evidence.similarity[use], evidence.similarity[use]]
+    a, b, similarity = (np.r_[evidence.later[use], evidence.earlier[use]], np.r_[evidence.earlier[use], evidence.later[use]],
+                        np.r_[evidence.similarity[use], evidence.similarity[use]])
     good = stays[b]
     a, b, similarity = a[good], b[good], similarity[good]
     order = np.lexsort((place[b], a))
@@ -175,13 +176,6 @@ class Among:
             found.append(r)
         return in_order(found, self.plan.place, self.plan.across)
 
-def workers_for(
-    plan: Plan, # who is compared with whom
-    device: str, # cpu, cuda or mps
-) -> Workers: # one thread where a cluster or a GPU does the work
-    "Who compares for a plan."
-    return workers_on(plan.client, 1 if plan.client or device != 'cpu' else None)
-
 # %% ../nbs/04b_evidence.ipynb #221203c0
 def cover_part(
     among: Among, # who is compared with whom
@@ -219,13 +213,14 @@ def cover_in_parts(
     name = f'parts-{digest(v.data, plan.groups.labels, plan.groups.centroids, plan.place, plan.probes, plan.exact, plan.threshold, threshold, first)}'
     saved = checkpoint.read(name) if checkpoint else None
     if saved: state, parts = saved
-    with workers_for(plan, device) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
+    with workers_on(plan.client, threads_for(device)) as w, progress(desc='covering', total=n, unit=' items', unit_scale=True) as bar:
         among = Among(plan, device, w)
         while len(parts):
             (start, stop, since), parts = parts[-1], parts[:-1]
-            if not cover_part(among, state, order[start:stop], order[since:start], threshold, most): # the first half next; the second is then compared with what stays of the first
+            if not cover_part(among, state, order[start:stop], order[since:start], threshold, most):
                 rest = order[start:stop][state[order[start:stop]] == 0]
                 middle = int(plan.place[rest[len(rest) // 2]])
+                # the first half next; the second is then compared with what stays of the first
                 parts = np.concatenate([parts, [[middle, stop, start], [start, middle, start]]])
             if checkpoint: checkpoint.save(name, [state, parts])
             bar.update(int((state > 0).sum()) - bar.n)
@@ -245,7 +240,7 @@ def stand_ins(
         led = stays[first]
         of[twin[led]], s[twin[led]], gone[twin[led]] = first[led], 1., False
     if gone.any() and stays.any():
-        with workers_for(plan, device) as w:
+        with workers_on(plan.client, threads_for(device)) as w:
             item, other, similarity = Among(plan, device, w).best(np.flatnonzero(gone), np.flatnonzero(stays))
         of[item], s[item] = other, similarity
         plan.v.unchanged()
@@ -279,7 +274,8 @@ def most_duplicated(
     order = np.lexsort((-place, -similarity))
     if m < n and not evidence.reaches(similarity[order[n - m - 1]]):
         if evidence.floor > -1: raise evidence.beyond(-1.)
-        raise UserError(f'target {m}: at least {n - int((similarity >= evidence.floor - SLACK).sum())} items stay whatever the threshold, because nothing like them stands before them in what is compared. Use fewer clusters, or a larger target.')
+        raise UserError(f'target {m}: at least {n - int((similarity >= evidence.floor - SLACK).sum())} items stay whatever the threshold, '
+                        'because nothing like them stands before them in what is compared. Use fewer clusters, or a larger target.')
     stays = np.ones(n, bool); stays[order[:n - m]] = False
     return stays, 1 - float(similarity[order[n - m - 1]]) if m < n else 0.
 
@@ -400,7 +396,8 @@ def with_best_of_twins(
     of, s = np.full(n, -1), np.full(n, -2.)
     of[evidence.later], s[evidence.later] = evidence.earlier, evidence.similarity
     of[twin] = np.where(s[first] >= 1 - SLACK, of[first], first)
-    return replace(evidence, later=np.r_[evidence.later, twin], earlier=np.r_[evidence.earlier, of[twin]], similarity=np.r_[evidence.similarity, np.ones(len(twin))], twins=(twin[:0], first[:0]))
+    return replace(evidence, later=np.r_[evidence.later, twin], earlier=np.r_[evidence.earlier, of[twin]],
+                   similarity=np.r_[evidence.similarity, np.ones(len(twin))], twins=(twin[:0], first[:0]))
 
 # %% ../nbs/04b_evidence.ipynb #0762b0e7
 def guess_threshold(
@@ -420,7 +417,8 @@ def guess_threshold(
         if found is None: return 1 - eps
         part, others = Evidence(inside, 'cover', 1 - eps, *found), len(plan.v) - len(items)
         if enough_for(part, m + others):
-            return max(-1., 1 - 1.25 * find_eps(lambda e: count_kept(part, e), m + others, part.similarity) - .01) # pairs grow fast with eps: a little further down, not much
+            # pairs grow fast with eps: a little further down, not much
+            return max(-1., 1 - 1.25 * find_eps(lambda e: count_kept(part, e), m + others, part.similarity) - .01)
     return -1.
 
 # %% ../nbs/04b_evidence.ipynb #f6495b79
@@ -471,17 +469,21 @@ def nearest_of_earlier(
 ) -> Evidence: # of rule semdedup
     "The most similar item before each: with `exact` and an eps, in the clusters that could hold a duplicate."
     if plan.exact and eps is not None: plan = replace(plan, threshold=1 - eps)
-    return with_best_of_twins(Evidence(plan, 'semdedup', plan.threshold, *collect(plan, 'best', device=device, checkpoint=saved), same)) # type: ignore[misc, call-arg] # only of pairs there are too many
+    # `collect` gives None only where there are too many pairs, and never of the best
+    return with_best_of_twins(Evidence(plan, 'semdedup', plan.threshold, # type: ignore[misc, call-arg]
+                                       *collect(plan, 'best', device=device, checkpoint=saved), same))
 
 def duplicates(
     plan: Plan, # without twins
-    eps: float | None, size: int | None, saved: Checkpoint | None, device: str, seed: int, same: tuple[np.ndarray, np.ndarray], # as for `compare`; twins, and the first of each
+    eps: float | None, size: int | None, saved: Checkpoint | None, device: str, seed: int, # as for `compare`
+    same: tuple[np.ndarray, np.ndarray], # twins, and the first of each
 ) -> Evidence: # of rule cover
     "All pairs down to the threshold, or further where memory holds them; in parts, where it does not even hold these."
     threshold = 1 - eps if size is None else guess_threshold(plan, size, plan.most, device, seed) # type: ignore[operator] # one of both is given
     while True:
         floors = [threshold] if plan.exact else [choose_floor(plan, threshold, min(plan.most // 2, 2_000_000)), threshold]
-        too_many = size is not None and not plan.exact and choose_floor(plan, 1., plan.most) > threshold # to look for a size in parts is cheap, so that an estimate is enough
+        # to look for a size in parts is cheap, so that an estimate is enough
+        too_many = size is not None and not plan.exact and choose_floor(plan, 1., plan.most) > threshold
         evidence = None if too_many else pairs_in_memory(plan, dict.fromkeys(floors), saved, device, same)
         if evidence is None: return compare_in_parts(plan, threshold, size, saved, device, same)
         if size is None or enough_for(evidence, size): return evidence

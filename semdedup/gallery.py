@@ -58,7 +58,8 @@ class Shots:
     def __call__(self, i: int, beside: str | None = None) -> dict[str, Any]: # `beside`: the label that it should have
         name, _, width, height, size = self.rows[i]
         data, label = bytes(self.thumbnails[i]), self.label(i)
-        return dict(id=name, src=data_uri(data, image_kind(data)) if data else '', label=label, other=bool(beside and label and label != beside), size=f'{width} × {height}, {in_words(size)}')
+        return dict(id=name, src=data_uri(data, image_kind(data)) if data else '', label=label, other=bool(beside and label and label != beside),
+                    size=f'{width} × {height}, {in_words(size)}')
 
 # %% ../nbs/08b_gallery.ipynb #b776bc5f
 def groups_of(
@@ -79,7 +80,10 @@ def first_few(n: int, shown: int, what: str) -> str: # how many there are, how m
     "A sentence that says how many are shown."
     return f'All {n:,} {what} are shown.' if n <= shown else f'{shown:,} of {n:,} {what} are shown; the manifest has all.'
 
-def group_section(found: Found, shot: Shots) -> dict[str, Any] | None: # what `dedup` returned, and its pictures → for the template, as all sections; None where there is nothing to say
+def group_section(
+    found: Found, # what `dedup` returned
+    shot: Shots, # its pictures
+) -> dict[str, Any] | None: # for the template, as all sections; None where there is nothing to say
     "The groups, certain first."
     t, groups = found.table, groups_of(found.table)
     if not groups: return None
@@ -87,8 +91,12 @@ def group_section(found: Found, shot: Shots) -> dict[str, Any] | None: # what `d
     rows = []
     for keep, members in groups[:SHOWN['groups']]:
         rows.append(dict(keep=shot(keep), more=max(0, len(members) - SHOWN['members']),
-                         members=[dict(photo=shot(m, shot.label(keep)), s=f'{s[m]:.6f}', said=f'goes · {s[m]:.3f} · {"similar" if extra[m] else WHAT[exact[m]]}') for m in members[:SHOWN['members']]]))
-    return dict(id='groups', name='Groups of copies', kind='groups', rows=rows, said=f'Each row is one picture: the image that stays (green frame), and those that go for it, with their similarity to it. The most certain groups come first. {first_few(len(groups), SHOWN["groups"], "groups")}')
+                         members=[dict(photo=shot(m, shot.label(keep)), s=f'{s[m]:.6f}',
+                                       said=f'goes · {s[m]:.3f} · {"similar" if extra[m] else WHAT[exact[m]]}')
+                                  for m in members[:SHOWN['members']]]))
+    return dict(id='groups', name='Groups of copies', kind='groups', rows=rows,
+                said='Each row is one picture: the image that stays (green frame), and those that go for it, with their similarity to it. '
+                     f'The most certain groups come first. {first_few(len(groups), SHOWN["groups"], "groups")}')
 
 # %% ../nbs/08b_gallery.ipynb #b02bd232
 def doubtful_pairs(
@@ -118,17 +126,24 @@ def pair_rows(
     more: Iterable[str] = repeat(''), # and of the first, behind its similarity
 ) -> list[dict[str, Any]]: # for the template
     "Pairs of images."
-    return [dict(a=a(int(i), b.label(int(j))), role_a=role, said_a=f'{words[0]} · {s:.3f}{m}', s=f'{s:.6f}' if role in ('go', 'leak') else None, b=b(int(j)), role_b='keep', said_b=words[1])
+    return [dict(a=a(int(i), b.label(int(j))), role_a=role, said_a=f'{words[0]} · {s:.3f}{m}', s=f'{s:.6f}' if role in ('go', 'leak') else None,
+                 b=b(int(j)), role_b='keep', said_b=words[1])
             for (i, j, s), m in zip(pairs, more)]
 
 def doubtful_section(found: Found, shot: Shots) -> list[dict[str, Any]]: # as `group_section`: none, one or two
     "Pairs just above and just below the threshold."
     above, below = doubtful_pairs(found, SHOWN['doubtful'])
     sections, eps = [], found.config['eps']
-    if above: sections.append(dict(id='above', name='Doubtful: just similar enough', kind='pairs', said=f'The least similar pairs of those that count as copies at eps={eps:g}. If these are not the same picture to you, ask for a smaller eps.',
-        rows=pair_rows(above, shot, shot)))
-    if below: sections.append(dict(id='below', name='Doubtful: not quite similar enough', kind='pairs', said=f'The most similar pairs of which both stay at eps={eps:g}. If these are the same picture to you, ask for a larger eps.',
-        rows=pair_rows(below, shot, shot, 'keep', ('stays', 'stays'))))
+    if above:
+        sections.append(dict(id='above', name='Doubtful: just similar enough', kind='pairs',
+                             said=f'The least similar pairs of those that count as copies at eps={eps:g}. '
+                                  'If these are not the same picture to you, ask for a smaller eps.',
+                             rows=pair_rows(above, shot, shot)))
+    if below:
+        sections.append(dict(id='below', name='Doubtful: not quite similar enough', kind='pairs',
+                             said=f'The most similar pairs of which both stay at eps={eps:g}. '
+                                  'If these are the same picture to you, ask for a larger eps.',
+                             rows=pair_rows(below, shot, shot, 'keep', ('stays', 'stays'))))
     return sections
 
 # %% ../nbs/08b_gallery.ipynb #333a2c1e
@@ -154,7 +169,8 @@ def label_section(found: Found, shot: Shots) -> dict[str, Any] | None: # as `gro
     if (t['label'] < 0).all(): return None
     y, of = t['label'].to_numpy(), t['duplicate_of'].to_numpy()
     return odd_section('labels', 'Copies with another label', t[(of >= 0) & (y >= 0) & (y[of] >= 0) & (y != y[of])], shot,
-                       'The same picture under two labels: one of them is wrong, or both are right.', 'There are none: every image that goes has the label of the one that stands for it.')
+                       'The same picture under two labels: one of them is wrong, or both are right.',
+                       'There are none: every image that goes has the label of the one that stands for it.')
 
 def split_section(found: Found, shot: Shots) -> dict[str, Any] | None: # as `group_section`
     "Copies on both sides of train and test, where the folders say so."
@@ -164,7 +180,9 @@ def split_section(found: Found, shot: Shots) -> dict[str, Any] | None: # as `gro
     if not ((side == 1).any() and (side == 2).any()): return None
     of = t['duplicate_of'].to_numpy()
     return odd_section('leaks', 'Leaks between train and test', t[(of >= 0) & (side > 0) & (side[of] > 0) & (side != side[of])], shot,
-                       'The same picture for training and for testing.', 'There are none: no image that goes has its copy on the other side.', ' The command semdedup leaks looks at these two folders in more detail.')
+                       'The same picture for training and for testing.',
+                       'There are none: no image that goes has its copy on the other side.',
+                       ' The command semdedup leaks looks at these two folders in more detail.')
 
 # %% ../nbs/08b_gallery.ipynb #30a8d4f9
 def cluster_section(found: Found, shot: Shots) -> dict[str, Any] | None: # as `group_section`
@@ -177,14 +195,18 @@ def cluster_section(found: Found, shot: Shots) -> dict[str, Any] | None: # as `g
         mine = t[t['cluster'] == c]
         typical = mine[mine['kept']].sort_values('similarity', ascending=False, kind='stable').head(SHOWN['strip'])
         rows.append(dict(name=f'{len(mine):,} images, {(~mine["kept"]).mean():.0%} go', shots=[shot(int(i)) for i in typical['index']]))
-    return dict(id='clusters', name='What there is: clusters', kind='clusters', rows=rows, said=f'Images that the encoder {found.config.get("encoder", "")} puts near each other, with the most typical ones that stay. {first_few(len(size), SHOWN["clusters"], "clusters")}')
+    return dict(id='clusters', name='What there is: clusters', kind='clusters', rows=rows,
+                said=f'Images that the encoder {found.config.get("encoder", "")} puts near each other, with the most typical ones that stay. '
+                     f'{first_few(len(size), SHOWN["clusters"], "clusters")}')
 
 # %% ../nbs/08b_gallery.ipynb #c476bf31
 def problem_section(found: Found) -> dict[str, Any] | None: # as `group_section`
     "Images that cannot be read, with the reason."
     bad = found.table[found.table['problem'] != '']
     if bad.empty: return None
-    return dict(id='problems', name='Images that cannot be read', kind='table', columns=['image', 'reason'], rows=bad[['id', 'problem']].head(SHOWN['problems']).values.tolist(), said=f'They do not stay, and they are not in the deduplicated folder. {first_few(len(bad), SHOWN["problems"], "images")}')
+    return dict(id='problems', name='Images that cannot be read', kind='table', columns=['image', 'reason'],
+                rows=bad[['id', 'problem']].head(SHOWN['problems']).values.tolist(),
+                said=f'They do not stay, and they are not in the deduplicated folder. {first_few(len(bad), SHOWN["problems"], "images")}')
 
 # %% ../nbs/08b_gallery.ipynb #7460c634
 WIDTH, HEIGHT = 640, 150 # of the histogram, in pixels
@@ -215,7 +237,8 @@ def eps_steps(
     n: int, # about so many
 ) -> list[float]: # ascending, two digits each
     "Thresholds to try, close together where they are small."
-    return sorted({0., float(eps), *(float(f'{v:.2g}') for v in np.geomspace(1e-3, max(largest, 2e-3), n) if v <= largest), *(v for v in np.arange(.02, .99, .02).round(2).tolist() if v <= largest)})
+    return sorted({0., float(eps), *(float(f'{v:.2g}') for v in np.geomspace(1e-3, max(largest, 2e-3), n) if v <= largest),
+                   *(v for v in np.arange(.02, .99, .02).round(2).tolist() if v <= largest)})
 
 # %% ../nbs/08b_gallery.ipynb #7092981a
 def histogram(
@@ -228,7 +251,9 @@ def histogram(
     high = max(bins['nearest'][:-1].max(initial=1), *(c.max() for c in curves.values() if c is not None), 1) # identical ones may be many: their bar is cut
     y = lambda c: np.round(HEIGHT * (1 - np.clip(c / high, 0, 1)), 1)
     line = lambda c: None if c is None else ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip((x[1:] + x[:-1]) / 2, y(c)))
-    return dict(alt=alt, bars=[dict(x=round(x[i], 1), y=v, w=round(x[i + 1] - x[i] - .6, 1), h=round(HEIGHT - v, 1)) for i, v in enumerate(y(bins['nearest'])) if bins['nearest'][i]], **{k: line(c) for k, c in curves.items()})
+    return dict(alt=alt, bars=[dict(x=round(x[i], 1), y=v, w=round(x[i + 1] - x[i] - .6, 1), h=round(HEIGHT - v, 1))
+                               for i, v in enumerate(y(bins['nearest'])) if bins['nearest'][i]],
+                **{k: line(c) for k, c in curves.items()})
 
 def step_table(
     steps: Sequence[Sequence[float]], # eps, how many go, pixels
@@ -244,7 +269,8 @@ def ticks_of(odds: bool) -> list[dict[str, Any]]: # for the template
     return [dict(x=float(across(t, odds)), text=f'{t:g}') for t in TICKS[odds]]
 
 # %% ../nbs/08b_gallery.ipynb #4ac5020c
-GO = dict(question='what would go?', verb='go as copies', counted='copies that go', right='counts as the same as an earlier one, and may go for it') # words of the slider
+# words of the slider
+GO = dict(question='what would go?', verb='go as copies', counted='copies that go', right='counts as the same as an earlier one, and may go for it')
 LEAK = dict(question='what would be a leak?', verb='are leaks', counted='leaks', right='is a leak')
 
 def slider(
@@ -258,16 +284,20 @@ def slider(
     "A threshold that can be moved, and the histogram that it stands in."
     eps, odds, n, s = found.config['eps'], found.config['verified'], len(found), found.suggestion
     at = int(np.argmin([abs(v - eps) for v, *_ in steps]))
-    part = dict(why=why, n=n, x=float(across(1 - eps, odds)), ticks=ticks_of(odds), steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at, said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} {images} {words["verb"]}.', **words, table=step_table(steps, at, n))
+    part = dict(why=why, n=n, x=float(across(1 - eps, odds)), ticks=ticks_of(odds), steps=[[float(f'{v:.6g}'), g, x] for v, g, x in steps], at=at,
+                said=f'eps {steps[at][0]:.4g}: {steps[at][1]:,} of {n:,} {images} {words["verb"]}.', **words, table=step_table(steps, at, n))
     return part | (histogram(s, alt) if s is not None and len(s.nearest) else {})
 
 def threshold_part(found: Found) -> dict[str, Any]: # for the template
     "The slider for copies."
     s, eps = found.suggestion, found.config['eps']
     asked = found.config.get('suggested') is None
-    why = f'{"You asked for" if found.config["target"] is None else "The number of images that you asked for amounts to"} eps={eps:.4g}: images count as the same if their similarity is at least {1 - eps:.4g}.' if asked else f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {found.config["suggested"]}.'
+    why = (f'{"You asked for" if found.config["target"] is None else "The number of images that you asked for amounts to"} eps={eps:.4g}: '
+           f'images count as the same if their similarity is at least {1 - eps:.4g}.' if asked else
+           f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {found.config["suggested"]}.')
     if asked and s is not None: why += f' The data suggest eps={s.eps:g}: {s.why}.'
-    alt = f'Histogram of the similarity of {len(s.nearest):,} images to their nearest neighbour, with random pairs, and the threshold at {1 - eps:.4g}: {s.found:,} reach the suggested one.' if s is not None else ''
+    alt = (f'Histogram of the similarity of {len(s.nearest):,} images to their nearest neighbour, with random pairs, '
+           f'and the threshold at {1 - eps:.4g}: {s.found:,} reach the suggested one.' if s is not None else '')
     return slider(found, steps_of(found), GO, 'images', why, alt)
 
 # %% ../nbs/08b_gallery.ipynb #c8e5be5e
@@ -276,10 +306,12 @@ def answer_of(found: Found) -> str: # about what `dedup` returned
     t, n, bad = found.table, len(found), int((found.table['problem'] != '').sum())
     counts, extra, what = tally(t)
     gone = sum(counts.values()) + extra
-    parts = [f'{counts[k]:,} {w}' for k, w in (('bytes', 'are the same file as another image'), ('pixels', 'hold the same pixels as another'), ('', 'are near-copies')) if counts[k]]
+    parts = [f'{counts[k]:,} {w}'
+             for k, w in (('bytes', 'are the same file as another image'), ('pixels', 'hold the same pixels as another'), ('', 'are near-copies')) if counts[k]]
     if extra: parts.append(f'{extra:,} are {what}, but the most similar that there are: as many as you asked for had to go')
     size = float(t['bytes'][(t['duplicate_of'] >= 0) & ~t['kept']].sum())
-    said = f'{gone:,} of {n:,} images ({gone / n:.1%}) can go: {"; ".join(parts)}. They take {in_words(size)}.' if gone else f'None of the {n:,} images is a copy of another one at eps={found.config["eps"]:.4g}.'
+    said = (f'{gone:,} of {n:,} images ({gone / n:.1%}) can go: {"; ".join(parts)}. They take {in_words(size)}.' if gone else
+            f'None of the {n:,} images is a copy of another one at eps={found.config["eps"]:.4g}.')
     if bad: said += f' {bad:,} image{"s" if bad > 1 else ""} cannot be read.'
     return said
 
@@ -301,12 +333,18 @@ def write_gallery(
     other: str = '', # the same without --eps and --target: what the slider says is added to it
 ) -> Path: # the same
     "Write the page for your own images."
-    if found.evidence is None: raise UserError('The page shows which images are copies of which, and this selection compared none: make it of what dedup returns.')
+    if found.evidence is None:
+        raise UserError('The page shows which images are copies of which, and this selection compared none: make it of what dedup returns.')
     shot = Shots(found.table, found.scanned.thumbnails, found.classes)
-    sections = [s for s in (group_section(found, shot), *doubtful_section(found, shot), label_section(found, shot), split_section(found, shot), cluster_section(found, shot), problem_section(found)) if s]
+    sections = [s for s in (group_section(found, shot), *doubtful_section(found, shot), label_section(found, shot), split_section(found, shot),
+                            cluster_section(found, shot), problem_section(found)) if s]
     part = threshold_part(found) | dict(command=other)
-    return write_html(path, kicker='semdedup dedup', title=f'What is there twice in {printable(str(found.photos.source))}?', answer=answer_of(found) + ' Nothing was deleted.', sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=part, command=command,
-                      notes=f'keep: {found.config["keep"]}; rule: {found.config["rule"]}; encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page says of each image whether it stays, and why.')
+    return write_html(path, kicker='semdedup dedup', title=f'What is there twice in {printable(str(found.photos.source))}?',
+                      answer=answer_of(found) + ' Nothing was deleted.',
+                      sections=[dict(id='threshold', name='How similar is the same?'), *sections], threshold=part, command=command,
+                      notes=f'keep: {found.config["keep"]}; rule: {found.config["rule"]}; encoder: {found.config["encoder"]}'
+                            f'{", pairs verified" if found.config["verified"] else ""}. '
+                            'The manifest beside this page says of each image whether it stays, and why.')
 
 # %% ../nbs/08b_gallery.ipynb #leak-sections
 def leak_shots(
@@ -316,7 +354,8 @@ def leak_shots(
     t, (train, test) = found.table, found.scanned
     matched = t[t['duplicate_of'] >= 0]
     label = np.full(len(train.table), -1); label[matched['duplicate_of']] = matched['duplicate_label']
-    return Shots(test.table.assign(label=t['label'].to_numpy()), test.thumbnails, found.classes), Shots(train.table.assign(label=label), train.thumbnails, found.classes)
+    return (Shots(test.table.assign(label=t['label'].to_numpy()), test.thumbnails, found.classes),
+            Shots(train.table.assign(label=label), train.thumbnails, found.classes))
 
 def leak_sections(
     found: Leaks, # what `leaks` returned
@@ -326,13 +365,19 @@ def leak_sections(
     below = t[~t['leak'] & (t['duplicate_of'] >= 0)].sort_values('duplicate_similarity', ascending=False, kind='stable')
     def section(id: str, name: str, rows: pd.DataFrame, said: str, role: str = 'leak') -> dict[str, Any]:
         pairs = rows[['index', 'duplicate_of', 'duplicate_similarity']].itertuples(index=False)
-        return dict(id=id, name=name, kind='pairs', said=said, rows=pair_rows(pairs, *shots, role, ('test', 'training'), [f' · {WHAT[e]}' if role == 'leak' else '' for e in rows['exact']]))
-    bad = [(side, i, p) for side, s in zip(('training', 'test'), found.scanned) for i, p in s.table.loc[s.table['problem'] != '', ['id', 'problem']].head(SHOWN['problems']).itertuples(index=False)]
+        return dict(id=id, name=name, kind='pairs', said=said,
+                    rows=pair_rows(pairs, *shots, role, ('test', 'training'), [f' · {WHAT[e]}' if role == 'leak' else '' for e in rows['exact']]))
+    bad = [(side, i, p) for side, s in zip(('training', 'test'), found.scanned)
+           for i, p in s.table.loc[s.table['problem'] != '', ['id', 'problem']].head(SHOWN['problems']).itertuples(index=False)]
     sections = [section('leaks', 'Leaks, the most certain first', found.ranked.head(SHOWN['leaks']), first_few(len(found.ranked), SHOWN['leaks'], 'leaks')),
-                section('labels', 'Leaks with another label', found.odd.head(SHOWN['labels']), f'The same picture, with one label in training and another in the test set. {first_few(len(found.odd), SHOWN["labels"], "pairs")}'),
-                section('above', 'Doubtful: just similar enough', found.ranked[found.ranked['exact'] == ''].tail(SHOWN['doubtful'])[::-1], f'The least similar of those that count as leaks at eps={eps:g}.'),
-                section('below', 'Doubtful: not quite similar enough', below.head(SHOWN['doubtful']), f'The most similar of those that do not count as leaks at eps={eps:g}.', 'test'),
-                dict(id='problems', name='Images that cannot be read', kind='table', columns=['set', 'image', 'reason'], rows=bad, said='They were not compared.')]
+                section('labels', 'Leaks with another label', found.odd.head(SHOWN['labels']),
+                        f'The same picture, with one label in training and another in the test set. {first_few(len(found.odd), SHOWN["labels"], "pairs")}'),
+                section('above', 'Doubtful: just similar enough', found.ranked[found.ranked['exact'] == ''].tail(SHOWN['doubtful'])[::-1],
+                        f'The least similar of those that count as leaks at eps={eps:g}.'),
+                section('below', 'Doubtful: not quite similar enough', below.head(SHOWN['doubtful']),
+                        f'The most similar of those that do not count as leaks at eps={eps:g}.', 'test'),
+                dict(id='problems', name='Images that cannot be read', kind='table', columns=['set', 'image', 'reason'], rows=bad,
+                     said='They were not compared.')]
     return [s for s in sections if s['rows']]
 
 # %% ../nbs/08b_gallery.ipynb #eb7d2357
@@ -344,15 +389,22 @@ def write_leaks_page(
 ) -> Path: # the same
     "Write the page about test images that hide in the training set."
     n, train, test = len(found), found.train, found.test
-    said = f'{len(found.ranked):,} of {n:,} test images ({len(found.ranked) / n:.1%}) have a near-copy among {len(train):,} training images; {len(found.clean):,} are clean.' + (f' {len(found.odd):,} of the copies have another label.' if len(found.odd) else '')
-    return write_html(path, kicker='semdedup leaks', title=f'What of {printable(str(test.source))} is in {printable(str(train.source))}?', answer=said, sections=[dict(id='threshold', name='How similar is the same?'), *leak_sections(found)], threshold=leak_threshold(found) | dict(command=other), command=command,
-                      notes=f'encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. The manifest beside this page has one row for each test image.')
+    said = (f'{len(found.ranked):,} of {n:,} test images ({len(found.ranked) / n:.1%}) have a near-copy among {len(train):,} training images; '
+            f'{len(found.clean):,} are clean.' + (f' {len(found.odd):,} of the copies have another label.' if len(found.odd) else ''))
+    return write_html(path, kicker='semdedup leaks', title=f'What of {printable(str(test.source))} is in {printable(str(train.source))}?', answer=said,
+                      sections=[dict(id='threshold', name='How similar is the same?'), *leak_sections(found)],
+                      threshold=leak_threshold(found) | dict(command=other), command=command,
+                      notes=f'encoder: {found.config["encoder"]}{", pairs verified" if found.config["verified"] else ""}. '
+                            'The manifest beside this page has one row for each test image.')
 
 # %% ../nbs/08b_gallery.ipynb #cd881982
 def leak_threshold(found: Leaks) -> dict[str, Any]: # for the template
     "The slider for leaks."
     s, eps, best = found.suggestion, found.config['eps'], np.sort(found.similarity[np.isfinite(found.similarity)])
-    steps = [(v, int(len(best) - np.searchsorted(best, 1 - v - SLACK)), float(across(1 - v, found.config['verified']))) for v in eps_steps(eps, min(.99, max(6 * eps, .5)), 90)]
-    why = f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {s.why}.' if s else f'You asked for eps={eps:g}: a similarity of at least {1 - eps:.4g}.'
-    alt = f'Histogram of the similarity of {len(s.nearest):,} test images to the nearest training image, with random pairs, and the threshold at {1 - eps:.4g}.' if s else ''
+    steps = [(v, int(len(best) - np.searchsorted(best, 1 - v - SLACK)), float(across(1 - v, found.config['verified'])))
+             for v in eps_steps(eps, min(.99, max(6 * eps, .5)), 90)]
+    why = (f'eps={eps:g} (a similarity of at least {1 - eps:.4g}) is suggested: {s.why}.' if s else
+           f'You asked for eps={eps:g}: a similarity of at least {1 - eps:.4g}.')
+    alt = (f'Histogram of the similarity of {len(s.nearest):,} test images to the nearest training image, with random pairs, '
+           f'and the threshold at {1 - eps:.4g}.' if s else '')
     return slider(found, steps, LEAK, 'test images', why, alt)

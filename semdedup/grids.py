@@ -51,17 +51,21 @@ class Config:
     device: str = 'cpu' # where they run: cpu, cuda or mps
     def __post_init__(self) -> None:
         for f in fields(self): # lists come from notebooks and JSON
-            if isinstance(getattr(self, f.name), (list, tuple)): object.__setattr__(self, f.name, tuple(dict.fromkeys(getattr(self, f.name)))) # what is asked twice is done once
-        for kind, names, valid in (('encoder', self.encoders, ENCODERS), ('rank type', self.rank_types, RANK_TYPES), ('prune type', self.prune_types, PRUNE_TYPES), ('regime', self.regimes, REGIMES)):
+            if isinstance(getattr(self, f.name), (list, tuple)): # what is asked twice is done once
+                object.__setattr__(self, f.name, tuple(dict.fromkeys(getattr(self, f.name))))
+        for kind, names, valid in (('encoder', self.encoders, ENCODERS), ('rank type', self.rank_types, RANK_TYPES),
+                                   ('prune type', self.prune_types, PRUNE_TYPES), ('regime', self.regimes, REGIMES)):
             if not names: raise UserError(f'There is no {kind}. Give at least one of {", ".join(valid)}.')
             for n in names: find_encoder(n) if kind == 'encoder' else check_name(kind, n, valid)
-        if self.weights and not any(map(takes_weights, self.encoders)): raise UserError(f'encoder {self.encoders[0]!r} takes no weights. Leave them out, or choose another encoder.')
+        if self.weights and not any(map(takes_weights, self.encoders)):
+            raise UserError(f'encoder {self.encoders[0]!r} takes no weights. Leave them out, or choose another encoder.')
         if not self.ratios: raise UserError('There is no ratio. Give at least one, for example 50.')
         for r in self.ratios:
             if not 0 < check_range('ratio', r, 0, 1): raise UserError('ratio is 0: a model needs images to train on. Keep more.')
         for name in 'n_clusters', 'seeds', 'epochs': object.__setattr__(self, name, check_range(name, getattr(self, name), 1, whole=True))
         check_range('eps', self.eps, 0, 2); check_name('grid', self.grid, GRIDS)
-        if not 0 < check_range('holdout', self.holdout, 0, .9): raise UserError('holdout is 0: some training images must be set aside to choose on. Give for example 0.1.')
+        if not 0 < check_range('holdout', self.holdout, 0, .9):
+            raise UserError('holdout is 0: some training images must be set aside to choose on. Give for example 0.1.')
         Recipe(self.model, self.epochs, precision=self.precision); best_device(self.device) # they check
     @property
     def facts(self) -> dict[str, Any]: # what results depend on
@@ -121,7 +125,9 @@ def check_claim(
     if strange: raise UserError(f'{out} holds other files, such as {strange[0]!r}. Choose another --out.')
     if theirs is None: return False
     differs = same_config(plain, theirs)
-    if differs and not (grows and asks_for_more(plain, theirs)): raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). Choose another --out, for example {Path(out).parent/"runs"/Path(out).name}, or delete that folder.')
+    if differs and not (grows and asks_for_more(plain, theirs)):
+        raise UserError(f'{out} holds results of another configuration ({"; ".join(differs[:3])}). '
+                        f'Choose another --out, for example {Path(out).parent/"runs"/Path(out).name}, or delete that folder.')
     return not differs
 
 def claim_folder(
@@ -187,7 +193,8 @@ MAP_SEEDS = 3 # a seed or two have no interval worth the name
 FINALISTS = 5 # of the literature's selections: those that are trained again before the others are
 
 def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]: # as in `GRIDS`
-    "Ours beside chance first; then a map of everything else, of a few seeds; then the rest of its seeds, what did well first, and a sweep over the number of clusters."
+    """Ours beside chance first; then a map of everything else, of a few seeds; then the rest of its
+    seeds, what did well first, and a sweep over the number of clusters."""
     last, k, main, few = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels'), min(config.seeds, 10)
     literature, shortest = tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25) # where selections differ most, and training is shortest
     yield Part(('full',), (1.,), last, n_clusters=k)
@@ -237,12 +244,16 @@ def planted_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterato
         names = (s for s in ('semdedup', 'semdedup-across', 'cover', 'cover-across') if (s, e) != ('cover', last))
         yield Part(tuple(names), ratios, e, n_clusters=k, seeds=few)
 
-GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]] = {'original': original_grid, 'evidence': evidence_grid, 'planted': planted_grid} # (what is asked, the results so far whenever they are asked for) → its parts, in the order in which they are trained
+# (what is asked, the results so far whenever they are asked for) → its parts, in the order in which they are trained
+GRIDS: dict[str, Callable[[Config, Callable[[], pd.DataFrame]], Iterator[Part]]] = {
+    'original': original_grid, 'evidence': evidence_grid, 'planted': planted_grid}
 
 # %% ../nbs/07a_grids.ipynb #cded5b95
-KEY = ['dataset', 'selection', 'encoder', 'n_clusters', 'rank_type', 'prune_type', 'rule', 'ratio', 'model', 'epochs', 'regime', 'seed'] # what makes a run the same run
+# what makes a run the same run
+KEY = ['dataset', 'selection', 'encoder', 'n_clusters', 'rank_type', 'prune_type', 'rule', 'ratio', 'model', 'epochs', 'regime', 'seed']
 CURVE_KEY = ['selection', 'encoder', 'ratio', 'seed'] # what tells curves apart: they are drawn with equal steps only
-RESULT_COLUMNS = [*KEY, 'eps', 'n_train', 'n_classes', 'steps', 'accuracy', 'val_accuracy', 'train_seconds', 'select_seconds', 'precision', 'recall', 'selection_hash'] # of results.parquet
+RESULT_COLUMNS = [*KEY, 'eps', 'n_train', 'n_classes', 'steps', 'accuracy', 'val_accuracy', 'train_seconds', 'select_seconds',
+                  'precision', 'recall', 'selection_hash'] # of results.parquet
 
 def plan(
     config: Config, # what is asked
@@ -255,8 +266,9 @@ def plan(
             for name in part.selections:
                 rank_type, prune_type = rank_and_prune(name) or (None, None)
                 blind = name == 'full' or (name in METHODS and METHODS[name].uses in ('nothing', 'classes', 'training', 'copies'))
-                rows += [dict(dataset=config.dataset, selection=name, encoder=None if blind else part.encoder, n_clusters=part.n_clusters, rank_type=rank_type, prune_type=prune_type,
-                              rule=(rule_of(name) or (None,))[0], ratio=ratio, model=config.model, epochs=config.epochs, regime=regime, seed=seed) for regime in part.regimes]
+                rows += [dict(dataset=config.dataset, selection=name, encoder=None if blind else part.encoder, n_clusters=part.n_clusters,
+                              rank_type=rank_type, prune_type=prune_type, rule=(rule_of(name) or (None,))[0], ratio=ratio,
+                              model=config.model, epochs=config.epochs, regime=regime, seed=seed) for regime in part.regimes]
     table = pd.DataFrame(rows, columns=KEY)
     texts = ['encoder', 'rank_type', 'prune_type', 'rule']
     return table.assign(**table[texts].astype(object).where(table[texts].notna(), None)) # None, as it comes back from a file, not NaN
@@ -274,7 +286,9 @@ def read_results(
     if missing: raise UserError(f'{path} lacks the columns {", ".join(missing)}: another version wrote it. Delete it to train again.')
     for name, low, high in (('ratio', 0, 1), ('accuracy', 0, 100), ('seed', 0, 2**32)):
         if name not in columns: continue
-        if not pd.api.types.is_numeric_dtype(table[name]) or not table[name].dropna().between(low, high).all(): raise UserError(f'{path}: its column {name} holds something else than numbers from {low} to {high}: another version wrote it. Delete it to train again.')
+        if not pd.api.types.is_numeric_dtype(table[name]) or not table[name].dropna().between(low, high).all():
+            raise UserError(f'{path}: its column {name} holds something else than numbers from {low} to {high}: another version wrote it. '
+                            'Delete it to train again.')
     if columns is RESULT_COLUMNS and len(set(keys(table))) < len(table): raise UserError(f'{path} holds trainings more than once. Delete it to train again.')
     return table
 
@@ -321,10 +335,12 @@ class Grid:
         others = set(self.results.dataset) - {config.dataset}
         if others: raise UserError(f'{out/"results.parquet"} holds trainings on {sorted(map(str, others))[0]}, not on {config.dataset}. Choose another --out.')
         self.curves = read_results(out/'curves.parquet', [*CURVE_KEY, 'step', 'accuracy']) if len(self.results) else pd.DataFrame()
-        if len(self.curves): self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY) # killed between the two files, a stack has curves and no results
+        if len(self.curves): # killed between the two files, a stack has curves and no results
+            self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY)
 
     def pool(self, encoder: str, n_clusters: int, seed: int) -> Pool: # of the clusters and trainings of that seed
-        "What the selections of one space and seed choose from; directions and neighbours do not depend on the seed, difficulty not on the space, and copies on neither."
+        """What the selections of one space and seed choose from; directions and neighbours do not
+        depend on the seed, difficulty not on the space, and copies on neither."""
         key = encoder, n_clusters, seed
         if key not in self.pools: self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
         pool = self.pools[key]
@@ -371,7 +387,8 @@ class Grid:
 
     def add_results(self, new: pd.DataFrame) -> None: # some of `RESULT_COLUMNS`; the others stay empty
         "Add rows to the results, and write them."
-        self.results = pd.concat([self.results, new.reindex(columns=RESULT_COLUMNS)], ignore_index=True) if len(self.results) else new.reindex(columns=RESULT_COLUMNS)
+        self.results = (pd.concat([self.results, new.reindex(columns=RESULT_COLUMNS)], ignore_index=True) if len(self.results) else
+                        new.reindex(columns=RESULT_COLUMNS))
         write_results(self.results, self.out/'results.parquet')
 
     def missing(self, part: Part) -> pd.DataFrame: # rows of `plan`

@@ -36,7 +36,8 @@ def draw_test(
     source: str, # where the images come from: errors say it
 ) -> tuple[np.ndarray, np.ndarray]: # positions of the training images, and of the test images
     "Draw the same share of each class for testing."
-    if len(np.unique(labels)) < 2: raise UserError(f'{source}: all images that can be used are of class {classes[labels[0]]!r}; accuracy needs at least two classes.')
+    if len(np.unique(labels)) < 2:
+        raise UserError(f'{source}: all images that can be used are of class {classes[labels[0]]!r}; accuracy needs at least two classes.')
     aside = draw_aside(labels, test_share, seed, classes, what='test_share')
     return np.flatnonzero(~aside), np.flatnonzero(aside)
 
@@ -90,19 +91,26 @@ def from_photos(
 ) -> Images:
     "Labelled photographs as a data set to train on."
     check_range('size', size, 1, 1024, whole=True); check_seed(seed)
-    if not 0 < check_range('test_share', test_share, 0, .9): raise UserError('test_share is 0: without test images nothing can be measured. Give for example 0.2.')
-    if photos.labels is None: raise UserError(f'{photos.source} has no labels. Put the images of each class into a folder of its own, or give labels. (Duplicates are found without labels: semdedup dedup.)')
+    if not 0 < check_range('test_share', test_share, 0, .9):
+        raise UserError('test_share is 0: without test images nothing can be measured. Give for example 0.2.')
+    if photos.labels is None:
+        raise UserError(f'{photos.source} has no labels. Put the images of each class into a folder of its own, or give labels. '
+                        '(Duplicates are found without labels: semdedup dedup.)')
     images, ok = decode_all(photos, size)
     named, split = np.asarray(photos.labels) >= 0, split_of_folders(photos.ids)
     use = ok & named & (np.ones(len(ok), bool) if split is None else split != '')
-    if not use.any(): raise UserError(f'None of the {len(photos)} images of {photos.source} can be used: {int((~ok).sum())} cannot be read, {int((~named).sum())} have no label.')
-    left_out = ', '.join(f'{int(n):,} {why}' for n, why in (((~ok).sum(), 'cannot be read'), ((ok & ~named).sum(), 'without label'), (((ok & named) & ~use).sum(), 'in other folders')) if n)
+    if not use.any():
+        raise UserError(f'None of the {len(photos)} images of {photos.source} can be used: '
+                        f'{int((~ok).sum())} cannot be read, {int((~named).sum())} have no label.')
+    left_out = ', '.join(f'{int(n):,} {why}' for n, why in (((~ok).sum(), 'cannot be read'), ((ok & ~named).sum(), 'without label'),
+                                                            (((ok & named) & ~use).sum(), 'in other folders')) if n)
     how = f'test: {test_share:.0%} of each class, drawn with seed {seed}' if split is None else 'train and test as the folders say'
     source = f'{photos.source}, squeezed to {size} × {size} pixels; {how}{f"; left out: {left_out}" if left_out else ""}'
     rows, y, name = np.flatnonzero(use), np.asarray(photos.labels), title_of(photos)
     if split is not None: train, test = rows[split[rows] == 'train'], rows[split[rows] == 'test']
     else: train, test = (rows[part] for part in draw_test(y[rows], photos.classes, test_share, seed, photos.source))
-    if not len(train) or not len(test): raise UserError(f'{photos.source} has {len(train)} images for training and {len(test)} for testing that can be read; both need some.')
+    if not len(train) or not len(test):
+        raise UserError(f'{photos.source} has {len(train)} images for training and {len(test)} for testing that can be read; both need some.')
     return from_arrays(images[train], y[train], images[test], y[test], photos.classes, name, source, train, test)
 
 # %% ../nbs/00c_labelled.ipynb #3c84ebfa
@@ -110,7 +118,8 @@ def is_photos(
     dataset: Any, # what the user wrote
 ) -> bool:
     "Is this a path to photographs, and not a name or an `.npz` with a split?"
-    return not isinstance(dataset, Images) and dataset not in DATASETS and not str(dataset).endswith('.npz') and (os.path.exists(dataset) or ':' in str(dataset))
+    return (not isinstance(dataset, Images) and dataset not in DATASETS and not str(dataset).endswith('.npz')
+            and (os.path.exists(dataset) or ':' in str(dataset)))
 
 # %% ../nbs/00c_labelled.ipynb #c7e544a5
 SQUARES = 2 # of the kept files: another number when another version would make others

@@ -16,13 +16,18 @@ import pandas as pd
 from .clustering import Clusters, kmeans
 from .comparison import Checkpoint, Plan, remembered
 from .copies import Copies, OFFSET, SIDE, WEIGHTS, find_candidates, verify
-from .core import LATER, UserError, Workers, atomic_write, blocks, cache_dir, check_name, check_range, check_seed, digest, make_folder, mendable, progress
+from semdedup.core import (
+    LATER, UserError, Workers, atomic_write, blocks, cache_dir, check_name, check_range, check_seed, digest, make_folder, mendable, progress,
+)
 from .embeddings import best_device, get_encoder, name_of
 from .evidence import RULES, Evidence, cluster_for, compare, with_best_of_twins
 from .pairwise import SLACK, first_best, nearest_rows
 from .photos import NothingToName, Photos, open_photos
 from .pictures import FORMATS, from_pixels, header
-from .pruning import COLUMNS, KEEP_ORDERS, PRUNE_TYPES, Selection, keep_order, priorities, prune, select, size_left, target_size, with_invalid, write_manifest
+from semdedup.pruning import (
+    COLUMNS, KEEP_ORDERS, PRUNE_TYPES, Selection, keep_order, priorities, prune, select, size_left, target_size, with_invalid,
+    write_manifest,
+)
 from .ranking import RANK_TYPES, rank
 from .scanning import Scanned, same_pixels, scan, typical_side
 from .thresholds import RANDOM, Suggestion, announced, candidates, suggest_from
@@ -88,7 +93,8 @@ def verified(
     out = np.empty(len(pairs))
     with progress(desc=desc, total=len(pairs), unit=' pairs', unit_scale=True) as bar:
         for s in blocks(len(pairs), CHUNK):
-            out[s], = remembered(saved, f'verified-{digest(pairs[s], WEIGHTS, OFFSET)}', lambda: [verify(pairs[s], pictures.squares, None if others is None else others.squares).astype(np.float64)])
+            out[s], = remembered(saved, f'verified-{digest(pairs[s], WEIGHTS, OFFSET)}',
+                                 lambda: [verify(pairs[s], pictures.squares, None if others is None else others.squares).astype(np.float64)])
             bar.update(s.stop - s.start)
     return as_similarity(out)
 
@@ -98,7 +104,8 @@ class Verified(Evidence):
     "Pairs of pictures that were compared themselves, and not by their embeddings."
     def beyond(self, threshold: float) -> UserError:
         "As `Evidence.beyond`: what is less similar was not compared."
-        return TooFar(f'eps={1 - threshold:.6g} is too large: pairs of pictures below a similarity of {self.floor:g} are not copies, and were not compared. Ask for eps={1 - self.floor:g} at most, or use an encoder that sees kinds of things, such as efficientnet-lite0.')
+        return TooFar(f'eps={1 - threshold:.6g} is too large: pairs of pictures below a similarity of {self.floor:g} are not copies, and were not compared. '
+                      f'Ask for eps={1 - self.floor:g} at most, or use an encoder that sees kinds of things, such as efficientnet-lite0.')
 
 class TooFar(UserError):
     "More should go than there are copies."
@@ -158,7 +165,8 @@ class Search:
         later, earlier, s = later[ok], earlier[ok], s[ok]
         if rule == 'semdedup': later, earlier, s = [a[first_best(later, s, place[earlier])] for a in (later, earlier, s)]
         in_order = np.lexsort((place[earlier], place[later]))
-        found = Verified(Plan(self.v, self.groups, place, exact=True, threshold=LEAST, use=use), rule, LEAST, later[in_order], earlier[in_order], s[in_order], (self.twin, self.first), lengths)
+        found = Verified(Plan(self.v, self.groups, place, exact=True, threshold=LEAST, use=use), rule, LEAST,
+                         later[in_order], earlier[in_order], s[in_order], (self.twin, self.first), lengths)
         return found if rule == 'cover' else with_best_of_twins(found)
 
 # %% ../nbs/08a_own.ipynb #717447b5
@@ -187,7 +195,8 @@ def in_full(
     with Workers() as w, progress(desc='comparing in full', total=len(pairs), unit=' pairs') as bar:
         for s in parts:
             some = np.array_split(pairs[s], -(-len(pairs[s]) // 8))
-            out[s], = remembered(saved, f'full-{digest(pairs[s])}', lambda: [np.concatenate(list(w.map(lambda p: same_pixels(photos, scanned, p, others), some)))])
+            out[s], = remembered(saved, f'full-{digest(pairs[s])}',
+                                 lambda: [np.concatenate(list(w.map(lambda p: same_pixels(photos, scanned, p, others), some)))])
             bar.update(s.stop - s.start)
     return out
 
@@ -205,7 +214,8 @@ def exact_copies(
     exact[twin], exact[files] = 'pixels', 'bytes'
     size, reduced = scanned[['width', 'height']].to_numpy(), np.array([n.startswith('~') for n in names], bool)
     again = reduced[twin] & (exact[twin] == 'pixels')
-    other = np.flatnonzero((stands_for >= 0) & (exact == '') & (size == size[stands_for]).all(1) & (reduced != reduced[stands_for])) # the same picture as a large JPEG and as another kind of file
+    # the same picture as a large JPEG and as another kind of file
+    other = np.flatnonzero((stands_for >= 0) & (exact == '') & (size == size[stands_for]).all(1) & (reduced != reduced[stands_for]))
     pairs = np.concatenate([np.stack([twin[again], first[again]], 1), np.stack([other, stands_for[other]], 1)])
     exact[pairs[:, 0]] = np.where(in_full(photos, scanned, pairs, saved), 'pixels', '')
     return exact
@@ -220,18 +230,23 @@ def describe(
     "Say of each image what it is, and why it goes."
     of, gone = table['duplicate_of'].to_numpy(), (table['duplicate_of'] >= 0).to_numpy()
     same = {c: gone & (scanned[f'{c}_digest'].to_numpy() == scanned[f'{c}_digest'].to_numpy()[of]) for c in ('bytes', 'pixels')}
-    same['pixels'] |= gone & (exact == 'pixels') & (scanned['pixels_digest'].str.startswith('~').to_numpy() != scanned['pixels_digest'].str.startswith('~').to_numpy()[of])
-    what = np.where(same['bytes'], 'the same file as', np.where(same['pixels'] & (exact != ''), 'the same pixels as', 'near-duplicate of' if copies is None else np.array(['no copy, but similar to', 'similar to', 'near-duplicate of'])[copies + 1]))
+    same['pixels'] |= gone & (exact == 'pixels') & (scanned['pixels_digest'].str.startswith('~').to_numpy()
+                                                    != scanned['pixels_digest'].str.startswith('~').to_numpy()[of])
+    what = np.where(same['bytes'], 'the same file as',
+                    np.where(same['pixels'] & (exact != ''), 'the same pixels as',
+                             'near-duplicate of' if copies is None else np.array(['no copy, but similar to', 'similar to', 'near-duplicate of'])[copies + 1]))
     reason = [f'cannot be read: {p}' if p else r.replace('near-duplicate of', w, 1) for p, r, w in zip(scanned['problem'], table['reason'], what)]
     ids = table['id'].to_numpy(object)
-    more = dict(duplicate_id=np.where(of >= 0, ids[of], '')) | {c: scanned[c].to_numpy() for c in FACTS} | dict(reason=np.array(reason, object), exact=exact, problem=scanned['problem'].to_numpy(object))
+    more = (dict(duplicate_id=np.where(of >= 0, ids[of], '')) | {c: scanned[c].to_numpy() for c in FACTS}
+            | dict(reason=np.array(reason, object), exact=exact, problem=scanned['problem'].to_numpy(object)))
     return table[list(COLUMNS)].assign(**more).astype(dict.fromkeys(('duplicate_id', 'reason', 'exact', 'problem'), 'str'))
 
 # %% ../nbs/08a_own.ipynb #a85e63b5
 def beyond_copies(
     table: pd.DataFrame, # a manifest
 ) -> pd.Series: # (n,) bool
-    "What goes to reach a target, and is not known to be a copy: `describe` says so in the reason. (The same file as one that goes too is a copy, whatever stays in its place.)"
+    """What goes to reach a target, and is not known to be a copy: `describe` says so in the reason. (The
+    same file as one that goes too is a copy, whatever stays in its place.)"""
     return (table['duplicate_of'] >= 0) & ~table['kept'] & (table['exact'] == '') & ~table['reason'].str.startswith(('the same', 'near-duplicate'))
 
 def tally(
@@ -240,7 +255,8 @@ def tally(
     "What goes, by what it is."
     extra = beyond_copies(table)
     copies = table['exact'][(table['duplicate_of'] >= 0) & ~table['kept'] & ~extra]
-    return {k: int((copies == k).sum()) for k in ('bytes', 'pixels', '')}, int(extra.sum()), 'no copies' if table['reason'][extra].str.startswith('no copy').all() else 'perhaps no copies'
+    return ({k: int((copies == k).sum()) for k in ('bytes', 'pixels', '')}, int(extra.sum()),
+            'no copies' if table['reason'][extra].str.startswith('no copy').all() else 'perhaps no copies')
 
 def known_copies(
     found: Selection, # who stays
@@ -262,7 +278,8 @@ class Found(Selection):
     decide: Callable[..., Found] | None = field(default=None, repr=False) # makes the same with another eps or target
     def rethreshold(self, eps: float) -> Found: # from 0 to 2
         "What `dedup` returns for another eps, without looking at the images again."
-        return self.decide(eps=check_range('eps', eps, 0, 2)) if self.decide else Selection.rethreshold(self, eps) # type: ignore[return-value] # which raises: there are no pairs
+        # without `decide` there are no pairs, and `Selection.rethreshold` raises
+        return self.decide(eps=check_range('eps', eps, 0, 2)) if self.decide else Selection.rethreshold(self, eps) # type: ignore[return-value]
     def resize(self, target: float | int) -> Found: # a share, or a number
         "What `dedup` returns for another number of images, without looking at them again."
         return self.decide(target=target) if self.decide else Selection.resize(self, target) # type: ignore[return-value]
@@ -273,7 +290,8 @@ class Found(Selection):
         to: str | Path, # the new folder
         how: str = 'copy', # copy, link (hard links) or symlink
     ) -> dict[int, str]: # names below it, by position
-        "May what stays go into this folder? Raises `UserError` if it holds anything else, or lies among the images. Nothing is written; what a killed run had half-written is removed."
+        """May what stays go into this folder? Raises `UserError` if it holds anything else, or lies among the
+        images. Nothing is written; what a killed run had half-written is removed."""
         return names_below(self.photos, self.keep, Path(to), check_name('way', how, HOW))
     def write_folder(self,
         to: str | Path, # the new folder
@@ -299,7 +317,8 @@ def search_in(
     saved = Checkpoint(cache_dir()/'pairs'/digest(v.data, facts['pixels_digest'].to_numpy().tolist()), v.data) if cache else None
     groups = cluster_for(v, n_clusters, 1, None, seed, best_device(device), None, saved)
     order = keep_order(groups, photo_order(facts, keep), seed)
-    return Search(rows, v, groups, order, *same_as_earlier(facts['pixels_digest'].to_numpy(), order), Pictures(scanned.thumbnails, rows), verify, has_views(scanned), saved, seed)
+    return Search(rows, v, groups, order, *same_as_earlier(facts['pixels_digest'].to_numpy(), order),
+                  Pictures(scanned.thumbnails, rows), verify, has_views(scanned), saved, seed)
 
 # %% ../nbs/08a_own.ipynb #c98adad4
 def settle(
@@ -372,7 +391,8 @@ def decide(
     found = pick(search, config, np.asarray(photos.ids), device, say)
     exact = exact_copies(photos, scanned.table, search.rows[search.order], found.table['duplicate_of'].to_numpy(), search.saved)
     stats = dict(images=len(photos), unreadable=len(photos) - len(search.rows))
-    return Found(describe(found.table, scanned.table, exact, known_copies(found, suggestion, similarity_of_pictures(search, found, suggestion))), found.config, stats, found.evidence, photos, scanned, suggestion, partial(decide, photos, scanned, search, asked, device))
+    return Found(describe(found.table, scanned.table, exact, known_copies(found, suggestion, similarity_of_pictures(search, found, suggestion))),
+                 found.config, stats, found.evidence, photos, scanned, suggestion, partial(decide, photos, scanned, search, asked, device))
 
 # %% ../nbs/08a_own.ipynb #560ddae2
 def looks_closer(
@@ -410,8 +430,8 @@ def dedup(
     verify = looks_closer(encoder, verify)
     scanned = scan(photos, encoder, cache=cache, device=device, weights=weights, precision=precision, sharp=isinstance(keep, str) and keep == 'sharpest')
     search = search_in(scanned, keep, verify, n_clusters, seed, device, cache)
-    asked = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', source=photos.source, data=photos.digest, encoder=name_of(encoder), verified=verify, rule=rule,
-                 keep=keep if isinstance(keep, str) else digest(keep), seed=int(seed), on_invalid='drop')
+    asked = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', source=photos.source, data=photos.digest, encoder=name_of(encoder),
+                 verified=verify, rule=rule, keep=keep if isinstance(keep, str) else digest(keep), seed=int(seed), on_invalid='drop')
     found = decide(photos, scanned, search, asked, device, eps, target, say)
     if out is not None: found.to_parquet(Path(out)/'manifest.parquet')
     return found
@@ -435,12 +455,15 @@ def prune_photos(
     "Keep a share of your own images, by their place in their clusters. Nothing is deleted."
     check_name('rank type', rank_type, RANK_TYPES); check_name('prune type', prune_type, PRUNE_TYPES); check_range('ratio', ratio, 0, 1); check_seed(seed)
     photos = open_photos(source, labels=labels, column=column, label_column=label_column, split=split)
-    if floor is not None and photos.labels is None: raise UserError(f'{photos.source} has no labels, and a floor is for classes. Leave it out, or put the images of each class into a folder of its own.')
+    if floor is not None and photos.labels is None:
+        raise UserError(f'{photos.source} has no labels, and a floor is for classes. '
+                        'Leave it out, or put the images of each class into a folder of its own.')
     scanned = scan(photos, encoder, cache=cache, device=device, weights=weights, precision=precision)
     rows, n = scanned.rows, len(photos)
     groups = kmeans(scanned.x, min(20, max(len(rows), 1)) if n_clusters is None else n_clusters, seed=seed, device=best_device(device))
     y = None if photos.labels is None else np.asarray(photos.labels)[rows]
-    picked = prune(groups, rank(groups, rank_type, seed), ratio, prune_type, seed, None if y is None or floor is None else np.where(y < 0, y.max() + 1, y), floor)
+    picked = prune(groups, rank(groups, rank_type, seed), ratio, prune_type, seed,
+                   None if y is None or floor is None else np.where(y < 0, y.max() + 1, y), floor)
     lengths = np.full(n, np.nan); lengths[rows] = 1.
     config = picked.config | dict(source=photos.source, data=photos.digest, encoder=name_of(encoder))
     found = with_invalid(picked, lengths, np.asarray(photos.ids), 'drop', config)
@@ -481,7 +504,8 @@ def file_name(
     return '/'.join(parts)
 
 # %% ../nbs/08a_own.ipynb #874390a8
-ENDING = {kind: {'JPEG': '.jpg', 'TIFF': '.tif', 'JPEG2000': '.jp2'}.get(kind, f'.{kind.lower()}') for kind in FORMATS} # of files that are made of images which were none
+# of files that are made of images which were none
+ENDING = {kind: {'JPEG': '.jpg', 'TIFF': '.tif', 'JPEG2000': '.jp2'}.get(kind, f'.{kind.lower()}') for kind in FORMATS}
 
 def content_of(
     photos: Photos, # all images
@@ -494,7 +518,8 @@ def content_of(
     data = photos.read(i)
     if not isinstance(data, bytes):
         out = io.BytesIO()
-        (Image.fromarray(data) if data.dtype == np.uint8 and data.ndim == 3 and data.shape[2] == 4 else from_pixels(data)).save(out, 'PNG') # what is transparent stays so
+        # what is transparent stays so
+        (Image.fromarray(data) if data.dtype == np.uint8 and data.ndim == 3 and data.shape[2] == 4 else from_pixels(data)).save(out, 'PNG')
         data = out.getvalue()
     kind = (header(data).format or '').replace('MPO', 'JPEG')
     if Image.registered_extensions().get(PurePosixPath(name).suffix.lower()) == kind: return data, name
@@ -532,7 +557,9 @@ def place_file(
         except OSError as e:
             import errno
             if e.filename == os.fspath(source): raise UserError(f'{source} cannot be read any more ({e.strerror}). Run the same command again.') from e
-            if how == 'link' and e.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP): raise UserError(f'{target} cannot be a hard link to {source} ({e.strerror}): hard links need one file system that has them. Use copies (--copy) or symbolic links (--symlink).') from e
+            if how == 'link' and e.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                raise UserError(f'{target} cannot be a hard link to {source} ({e.strerror}): hard links need one file system that has them. '
+                                'Use copies (--copy) or symbolic links (--symlink).') from e
             raise
 
 # %% ../nbs/08a_own.ipynb #5c828dee
@@ -543,14 +570,16 @@ def names_below(
     how: str, # of `HOW`
 ) -> dict[int, str]: # by position
     "The names of images in a folder of their own, which holds nothing else."
-    if photos.folder is not None and to.resolve().is_relative_to(photos.folder.resolve()): raise UserError(f'{to} lies inside of {photos.folder}, and would be taken for images the next time. Choose another folder.')
+    if photos.folder is not None and to.resolve().is_relative_to(photos.folder.resolve()):
+        raise UserError(f'{to} lies inside of {photos.folder}, and would be taken for images the next time. Choose another folder.')
     names = {int(i): file_name(photos, i) for i in keep}
     made = any(photos.path(i) is None for i in names)
     if made and how != 'copy': raise UserError(f'{photos.source} has no files to link to. Use copies (--copy).')
     if made: names = told_apart(names)
     name, count = max(Counter(names.values()).items(), key=lambda c: c[1], default=('', 0))
     if count > 1: raise UserError(f'{count} images would have the name {name!r} in {to}. Rename all but one of them.')
-    if odd := next((n for n in names.values() if PurePosixPath(n).is_absolute() or '..' in PurePosixPath(n).parts), None): raise UserError(f'{odd!r} would not lie in {to}: nothing is written.')
+    if odd := next((n for n in names.values() if PurePosixPath(n).is_absolute() or '..' in PurePosixPath(n).parts), None):
+        raise UserError(f'{odd!r} would not lie in {to}: nothing is written.')
     clear_folder(to, {name + ending for name in names.values() for ending in ('', *(ENDING.values() if made else ()))})
     return names
 
@@ -617,7 +646,8 @@ class Leaks:
         "Those leaks whose match has another label."
         return self.ranked[self.ranked['label'].ge(0) & self.ranked['duplicate_label'].ge(0) & self.ranked['label'].ne(self.ranked['duplicate_label'])]
     def __len__(self) -> int: return len(self.table)
-    def __repr__(self) -> str: return f'Leaks({int(self.table["leak"].sum()):,} of {len(self):,} test images have a near-copy in training, eps={self.config["eps"]:g})'
+    def __repr__(self) -> str:
+        return f'Leaks({int(self.table["leak"].sum()):,} of {len(self):,} test images have a near-copy in training, eps={self.config["eps"]:g})'
     def rethreshold(self, eps: float) -> Leaks: # from 0 to 2
         "The same for another eps."
         eps = float(check_range('eps', eps, 0, 2))
@@ -653,7 +683,7 @@ def first_of(
 
 def same_in_training(
     photos: Sequence[Photos], scanned: Sequence[Scanned], rows: Sequence[np.ndarray], # of training and test images, and which of them can be read
-) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 the training row with the same pixels, -1 for none; (m,) object: 'bytes', 'pixels', or '' where they are the same at a reduced size only
+) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 training row with the same pixels, or -1; (m,) object: 'bytes', 'pixels', '' if the same at reduced size only
     "What is there already. Large JPEGs were scanned at a reduced size: whether all their pixels are the same is looked up here."
     pixels, files = [[s.table[f'{word}_digest'].to_numpy()[r] for s, r in zip(scanned, rows)] for word in ('pixels', 'bytes')]
     of, file = first_of(*pixels), first_of(*files)
@@ -703,7 +733,8 @@ def nearest_by_pictures(
     train, test = [Pictures(s.thumbnails, r) for s, r in zip(scanned, rows)]
     data = digest(*(s.table['pixels_digest'].tolist() for s in scanned), x, y)
     saved = Checkpoint(cache_dir()/'pairs'/data, data) if cache else None
-    pairs, = remembered(saved, f'candidates-{n_near}', lambda: [find_candidates(test.squares, x, n_near) if has_views(scanned[0]) else nearest_training_rows(x, y, n_near)])
+    pairs, = remembered(saved, f'candidates-{n_near}',
+                        lambda: [find_candidates(test.squares, x, n_near) if has_views(scanned[0]) else nearest_training_rows(x, y, n_near)])
     return *pairs.T, verified(pairs, test, train, saved), verified(chance, test, train, saved, 'random pairs')
 
 def match(
@@ -719,7 +750,12 @@ def match(
     return *nearest_by_embedding(x, y), np.einsum('ij,ij->i', y[a], x[b])
 
 # %% ../nbs/08a_own.ipynb #6a1dd6c9
-def spread(values: np.ndarray, rows: np.ndarray, n: int, missing: Any) -> np.ndarray: # (m,), where they belong, how many there are in all, and what the others get → (n,)
+def spread(
+    values: np.ndarray, # (m,)
+    rows: np.ndarray, # where they belong
+    n: int, # how many there are in all
+    missing: Any, # what the others get
+) -> np.ndarray: # (n,)
     "Values of some rows as a column of all."
     out = np.full(n, missing, values.dtype)
     out[rows] = values
@@ -741,8 +777,10 @@ def leak_table(
     position = everywhere(np.where(of >= 0, rows[0][of], -1), -1)
     table = pd.DataFrame({
         'index': np.arange(len(test)), 'id': np.asarray(test.ids, object), 'label': label_test,
-        'duplicate_of': position, 'duplicate_id': np.where(position >= 0, np.asarray(train.ids, object)[position], ''), 'duplicate_label': np.where(position >= 0, label_train[position], -1),
-        'duplicate_similarity': everywhere(similarity, np.nan).astype(np.float32), 'leak': everywhere(similarity >= 1 - eps - SLACK, False), 'exact': everywhere(exact, ''),
+        'duplicate_of': position, 'duplicate_id': np.where(position >= 0, np.asarray(train.ids, object)[position], ''),
+        'duplicate_label': np.where(position >= 0, label_train[position], -1),
+        'duplicate_similarity': everywhere(similarity, np.nan).astype(np.float32),
+        'leak': everywhere(similarity >= 1 - eps - SLACK, False), 'exact': everywhere(exact, ''),
         'problem': scanned[1].table['problem'].to_numpy(object)})
     return table.astype(dict.fromkeys(('id', 'duplicate_id', 'exact', 'problem'), 'str'))
 
@@ -766,7 +804,9 @@ def scan_both(
     "Scan two sets with one encoder; raises `UserError` where their embeddings cannot be compared."
     if isinstance(encoder, str): encoder, weights = get_encoder(encoder, typical_side(photos[0]), weights=weights, device=device), None # the same size for both
     train, test = [scan(p, encoder, device=device, weights=weights, **how) for p in photos]
-    if train.x.shape[1] != test.x.shape[1]: raise UserError(f'Training images have embeddings of {train.x.shape[1]} numbers, test images of {test.x.shape[1]}: give an encoder that does not depend on the size of images.')
+    if train.x.shape[1] != test.x.shape[1]:
+        raise UserError(f'Training images have embeddings of {train.x.shape[1]} numbers, test images of {test.x.shape[1]}: '
+                        'give an encoder that does not depend on the size of images.')
     return [train, test]
 
 def leaks(
@@ -797,5 +837,7 @@ def leaks(
     if eps is None: suggestion = suggest_from(s[(same < 0) & np.isfinite(s)], chance, odds=verify); eps = suggestion.eps; say(announced(suggestion))
     of, s = np.where(same >= 0, same, of), np.where(same >= 0, 1., s)
     classes, *labels = common_classes(*photos)
-    config = dict(name='leaks', train=photos[0].source, test=photos[1].source, data=[p.digest for p in photos], encoder=name, verified=verify, eps=float(eps), n_near=n_near, seed=int(seed))
-    return Leaks(leak_table(photos, scanned, rows, labels, of, s, exact, eps), config, classes, photos[0], photos[1], (scanned[0], scanned[1]), suggestion, spread(s, rows[1], len(photos[1]), np.nan))
+    config = dict(name='leaks', train=photos[0].source, test=photos[1].source, data=[p.digest for p in photos],
+                  encoder=name, verified=verify, eps=float(eps), n_near=n_near, seed=int(seed))
+    return Leaks(leak_table(photos, scanned, rows, labels, of, s, exact, eps), config, classes, photos[0], photos[1],
+                 (scanned[0], scanned[1]), suggestion, spread(s, rows[1], len(photos[1]), np.nan))

@@ -75,21 +75,28 @@ class Loaded:
             import torch
             self.on = [torch.from_numpy(m).to(device, torch.float16 if self.half else torch.float32) for m in (self.a, self.b)]
     @property
-    def half(self) -> bool: return self.device != 'cpu' # half precision pays on accelerators; what it finds is verified here, in float64
-    def strips(self) -> Iterator[tuple[slice, slice]]: # (rows, columns) of each strip; of a tile on the diagonal, columns up to the strip's own end
+    def half(self) -> bool:
+        "Half precision pays on accelerators; what it finds is verified here, in float64."
+        return self.device != 'cpu'
+    def strips(self) -> Iterator[tuple[slice, slice]]: # (rows, columns) of each
+        "`STRIP` rows at a time; of a tile on the diagonal, columns up to the strip's own end."
         for s in blocks(len(self.a), STRIP): yield s, slice(0, s.stop if self.tile.cols is None else len(self.b))
     def product(self, s: slice, c: slice) -> Any: # (rows, columns) float32: numpy, or torch on the device
+        "Similarities of a strip, as fast as they come."
         if self.device == 'cpu': return self.a[s] @ self.b[c].T
         return (self.on[0][s] @ self.on[1][c].T).float()
     @cached_property
-    def wide(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]: # rows in float64 and their lengths, of both sides
+    def wide(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]: # of both sides
+        "Rows in float64 as they were given, and their lengths."
         a = self.v.wide(self.tile.rows)
         return a, a if self.tile.cols is None else self.v.wide(self.tile.cols)
-    def exact(self, i: np.ndarray, j: np.ndarray) -> np.ndarray: # (m,) float64: for single pairs
+    def exact(self, i: np.ndarray, j: np.ndarray) -> np.ndarray: # (m,) float64
+        "Similarities of single pairs."
         ((a, l), (b, m)), out = self.wide, np.empty(len(i))
         for s in blocks(len(i), 1024): out[s] = np.einsum('ij,ij->i', a[i[s]], b[j[s]]) / (l[i[s]] * m[j[s]])
         return as_similarity(out)
-    def wide_product(self, s: slice, c: slice) -> np.ndarray: # (rows, columns) float64: for many pairs at once
+    def wide_product(self, s: slice, c: slice) -> np.ndarray: # (rows, columns) float64
+        "Similarities of many pairs at once; `exact` may differ from it in the last bits."
         (a, l), (b, m) = self.wide
         sims = a[s] @ b[c].T
         sims /= l[s, None]; sims /= m[c]
@@ -190,7 +197,8 @@ def strip_candidates(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # rows and columns in the tile, float64 similarities
     "What could be the most similar earlier row of each row in a strip."
     def masked(m: Any) -> Any: # what does not count becomes -inf
-        if before is not None: return np.where(before != swap, m, -np.inf) if isinstance(m, np.ndarray) else m.masked_fill(m.new_tensor(before == swap).bool(), -np.inf)
+        if before is not None:
+            return np.where(before != swap, m, -np.inf) if isinstance(m, np.ndarray) else m.masked_fill(m.new_tensor(before == swap).bool(), -np.inf)
         if t.tile.cols is None:
             corner = np.triu_indices(s.stop - s.start)
             m[corner[0], corner[1] + s.start] = -np.inf

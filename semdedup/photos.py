@@ -31,7 +31,7 @@ class Photos:
     "Many images, none of them decoded yet: what `open_photos` returns."
     source: str # where they came from, for the report
     ids: Any # (n,) str, any sequence when it is made: the path below the folder with /, or the place in the archive or data set
-    reader: Any # fetches one by its position there: `read(i)` an encoded image or pixels, `mark(i)` what tells that it has changed (None if nothing does), `path(i)` its own file or None
+    reader: Any # fetches by position: `read(i)` an encoded image or pixels, `mark(i)` what tells of a change (None: nothing), `path(i)` its own file or None
     labels: np.ndarray | None = None # (n,) int64, positions in `classes`; -1 for images without label
     classes: list[str] = field(default_factory=list) # a name a class; empty without labels
     folder: Path | None = None # where the files lie; None for archives, tables and arrays
@@ -238,7 +238,8 @@ def plain_label(
     "One label as it is meant; raises `UserError` where there are several in its place."
     if callable(getattr(value, 'tolist', None)): value = value.tolist()
     while isinstance(value, (list, tuple)) and len(value) == 1: value = value[0]
-    if isinstance(value, (list, tuple)): raise UserError(f'An image has {len(value)} labels; expected one an image. Of rows with a 1 where the class is, give the places: labels.argmax(1).')
+    if isinstance(value, (list, tuple)):
+        raise UserError(f'An image has {len(value)} labels; expected one an image. Of rows with a 1 where the class is, give the places: labels.argmax(1).')
     try: missing = value is None or bool(value != value) # NaN, as pandas says it
     except TypeError: missing = True # pandas.NA
     return None if missing else value
@@ -250,10 +251,12 @@ def number_labels(
     "Labels as positions in a list of classes."
     values = [plain_label(v) for v in values]
     known = [v for v in values if v is not None]
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) and float(v).is_integer() for v in known): values, known = [[None if v is None else int(v) for v in vs] for vs in (values, known)] # a column with gaps holds floats
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) and float(v).is_integer() for v in known): # a column with gaps holds floats
+        values, known = [[None if v is None else int(v) for v in vs] for vs in (values, known)]
     if all(isinstance(v, int) and not isinstance(v, bool) for v in known) and min(known, default=0) >= -1:
         most = max(known, default=-1) + 1
-        if most > 1_000_000 or (names is not None and most > len(names)): raise UserError(f'labels go up to {most - 1}; expected the numbers of {len(names) if names is not None else "some"} classes, from 0.')
+        if most > 1_000_000 or (names is not None and most > len(names)):
+            raise UserError(f'labels go up to {most - 1}; expected the numbers of {len(names) if names is not None else "some"} classes, from 0.')
         return np.array([-1 if v is None else v for v in values], np.int64), [str(n) for n in (names if names is not None else range(most))]
     number = {c: k for k, c in enumerate(sorted({str(v) for v in known}))}
     return np.array([-1 if v is None else number[str(v)] for v in values], np.int64), list(number)
@@ -318,7 +321,8 @@ def from_tars(
     label_column: str | None = None, # the entry of .json that is the label
 ) -> Photos:
     "The images in WebDataset tars; named by their names in the tar, with that of the tar before if there are several."
-    paths, skipped, names, places, keys, notes = [os.path.abspath(t) for t in tars], Counter[str](), [], [], [], dict[tuple[int, str, str], dict[str, tuple[int, int, int]]]()
+    paths, skipped, names, places, keys, notes = ([os.path.abspath(t) for t in tars], Counter[str](), [], [], [],
+                                                  dict[tuple[int, str, str], dict[str, tuple[int, int, int]]]())
     for which, tar in enumerate(paths):
         before = f'{printable(Path(tar).stem)}/' if len(paths) > 1 else ''
         for name, start, size in tar_members(tar, skipped):
@@ -413,9 +417,11 @@ def image_column(
     is_bytes = lambda kind: t.is_binary(kind) or t.is_large_binary(kind)
     holds = [f.name for f in schema if is_bytes(f.type) or (t.is_struct(f.type) and any(c.name == 'bytes' and is_bytes(c.type) for c in f.type))]
     check_column(path, column, schema.names)
-    if column is not None and column not in holds: raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected bytes, or a struct with bytes.')
+    if column is not None and column not in holds:
+        raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected bytes, or a struct with bytes.')
     if not holds: raise UserError(f'{path} has no column of bytes, so no images. There are: {", ".join(schema.names)}.')
-    if column is None and len(holds) > 1: raise UserError(f'{path} has several columns of bytes ({", ".join(holds)}). Say which one holds the images with column=.')
+    if column is None and len(holds) > 1:
+        raise UserError(f'{path} has several columns of bytes ({", ".join(holds)}). Say which one holds the images with column=.')
     return column or holds[0]
 
 def from_parquet(
@@ -435,7 +441,8 @@ def from_parquet(
             values += f.read([label]).column(0).to_pylist() if label else [None] * f.metadata.num_rows
             names, sizes = names or hf_class_names(f.schema_arrow, label), [f.metadata.row_group(g).num_rows for g in range(f.metadata.num_row_groups)]
         before, rows = f'{printable(Path(path).stem)}/' if len(paths) > 1 else '', f.metadata.num_rows
-        if sum(sizes) != rows or len(values) != len(ids) + rows: raise UserError(f'{path} says that it has {rows} rows, and holds {sum(sizes)}: it is damaged. Write it again, or leave it out.')
+        if sum(sizes) != rows or len(values) != len(ids) + rows:
+            raise UserError(f'{path} says that it has {rows} rows, and holds {sum(sizes)}: it is damaged. Write it again, or leave it out.')
         ids += [f'{before}{r:06d}' for r in range(rows)]
         for g, size in enumerate(sizes): groups.append((at, which, g)); at += size
     reader = Cells(paths, [file_stamp(os.stat(f)) for f in paths], np.array(groups, np.int64).reshape(-1, 3), column or '')
@@ -475,7 +482,8 @@ def from_array(
     file: str = '', # the .npy that they are mapped from
 ) -> Photos:
     "The images in an array; named by their numbers."
-    if a.ndim == 2 and a.dtype.kind == 'f': raise UserError(f'{source} has shape {a.shape}: these look like embeddings, not images. Give them to semdedup.deduplicate.')
+    if a.ndim == 2 and a.dtype.kind == 'f':
+        raise UserError(f'{source} has shape {a.shape}: these look like embeddings, not images. Give them to semdedup.deduplicate.')
     refuse_single(a, f'the pixels of {source}')
     usual = a.ndim == 3 or (a.ndim == 4 and (a.shape[3] in (1, 3, 4) or a.shape[1] in (1, 3, 4)))
     if not usual or a.dtype != np.uint8 or a.size == 0: a, file = as_images(a, source), '' # checks, and converts
@@ -541,9 +549,11 @@ def from_hugging_face(
         ds = ds[split or next(iter(ds))]
     if not hasattr(ds, '__len__'): raise UserError('a streamed data set has no length, and cannot be read twice. Load it with streaming=False.')
     kind = {name: type(f).__name__ for name, f in ds.features.items()}
-    images = [name for name, k in kind.items() if k == 'Image'] or [name for name, f in ds.features.items() if getattr(f, 'dtype', '') in ('binary', 'large_binary')]
+    images = ([name for name, k in kind.items() if k == 'Image']
+              or [name for name, f in ds.features.items() if getattr(f, 'dtype', '') in ('binary', 'large_binary')])
     check_column('the data set', column, kind)
-    if column is None and len(images) != 1: raise UserError(f'the data set has {len(images)} columns of images. Say which one with column=. There are: {", ".join(kind)}.')
+    if column is None and len(images) != 1:
+        raise UserError(f'the data set has {len(images)} columns of images. Say which one with column=. There are: {", ".join(kind)}.')
     column = column or images[0]
     check_column('the data set', label_column, kind)
     label = label_column or next((n for n in [*(n for n, k in kind.items() if k == 'ClassLabel'), *LABELS] if n in kind), None)
@@ -554,7 +564,8 @@ def from_hugging_face(
     if kind[column] == 'Image':
         from datasets import Image
         part = part.cast_column(column, Image(decode=False))
-    return Photos(f'Hugging Face data set {ds.info.dataset_name or ""}{":" + name if name else ""}'.strip(), [f'{name + "/" if name else ""}{i:06d}' for i in range(len(ds))],
+    return Photos(f'Hugging Face data set {ds.info.dataset_name or ""}{":" + name if name else ""}'.strip(),
+                  [f'{name + "/" if name else ""}{i:06d}' for i in range(len(ds))],
                   Items(part, column, f'hf {ds._fingerprint} {column}'), labels, classes)
 
 def from_dataset(
@@ -562,19 +573,22 @@ def from_dataset(
     column: str | int | None = None, # the part of an item that is the image
 ) -> Photos:
     "The images in a PyTorch data set, or in a list."
-    if not hasattr(ds, '__getitem__') or not hasattr(ds, '__len__'): raise UserError(f'{type(ds).__name__} has no length or no items: images cannot be read from it. Give a data set that is indexed, or a folder.')
+    if not hasattr(ds, '__getitem__') or not hasattr(ds, '__len__'):
+        raise UserError(f'{type(ds).__name__} has no length or no items: images cannot be read from it. Give a data set that is indexed, or a folder.')
     if len(ds) == 0: raise UserError(f'{type(ds).__name__} is empty: there is nothing to work on.')
     if hasattr(ds, 'dataset') and hasattr(ds, 'indices'): return from_dataset(ds.dataset, column).take(np.asarray(ds.indices)) # a Subset
     values = next((v for a in ('targets', 'labels', '_labels', 'y') if (v := getattr(ds, a, None)) is not None and np.shape(v) == (len(ds),)), None)
     names = getattr(ds, 'classes', None)
-    labels, classes = (None, []) if values is None else number_labels(list(values.tolist() if hasattr(values, 'tolist') else values), names if isinstance(names, (list, tuple)) else None)
+    labels, classes = (None, []) if values is None else number_labels(list(values.tolist() if hasattr(values, 'tolist') else values),
+                                                                      names if isinstance(names, (list, tuple)) else None)
     files = getattr(ds, 'samples', None)
     if files and isinstance(files[0], tuple) and isinstance(files[0][0], (str, Path)): photos = from_paths([f for f, _ in files])
     else:
         try: first = ds[0]
         except Exception: first = None # item 0 is broken, others may not be
         if column is None and isinstance(first, (tuple, list)): column = 0
-        if column is None and isinstance(first, dict) and 'bytes' not in first: column = next((k for k in ('image', 'img', 'pixel_values', 'x') if k in first), None)
+        if column is None and isinstance(first, dict) and 'bytes' not in first:
+            column = next((k for k in ('image', 'img', 'pixel_values', 'x') if k in first), None)
         photos = Photos(f'{type(ds).__name__} of {len(ds):,} items', [f'{i:06d}' for i in range(len(ds))], Items(ds, column))
     return replace(photos, labels=labels, classes=classes)
 
@@ -594,11 +608,13 @@ def open_path(
         if source in DATASETS: return from_images(load_images(source), split)
         raise UserError(f'{printable(source)}: there is no such file or folder, and no data set of that name. Data sets are: {", ".join(DATASETS)}.')
     if path.is_dir():
-        if ((path/'state.json').exists() and (path/'dataset_info.json').exists()) or (path/'dataset_dict.json').exists(): return from_hugging_face(load_hugging_face(path), column, label_column, split)
+        if ((path/'state.json').exists() and (path/'dataset_info.json').exists()) or (path/'dataset_dict.json').exists():
+            return from_hugging_face(load_hugging_face(path), column, label_column, split)
         photos = None if split and not (path/split).is_dir() else from_folder(path, labels, split)
         if photos is not None and len(photos):
             for flag, given in (('column', column), ('label_column', label_column)):
-                if given is not None: raise NothingToName(f'{flag} is {given!r}, but {printable(source)} is a folder of images, which has no columns. Leave it out.')
+                if given is not None:
+                    raise NothingToName(f'{flag} is {given!r}, but {printable(source)} is a folder of images, which has no columns. Leave it out.')
             return photos
         if tables := shards(path, '.parquet', split): return from_parquet(tables, column, label_column)
         if tars := shards(path, '.tar', split): return from_tars(tars, label_column)
@@ -608,7 +624,8 @@ def open_path(
     if path.suffix in ('.parquet', '.pq'): return from_parquet([path], column, label_column)
     if path.suffix == '.tar': return from_tars([path], label_column)
     if is_image(path.name, str(path)): return from_paths([path])
-    raise UserError(f'{printable(source)} is no folder, image, .tar, .parquet, .npy or .npz: images cannot be read from it.{" Unpack it first." if source.lower().endswith((".zip", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")) else ""}')
+    raise UserError(f'{printable(source)} is no folder, image, .tar, .parquet, .npy or .npz: images cannot be read from it.'
+                    f'{" Unpack it first." if source.lower().endswith((".zip", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")) else ""}')
 
 def shards(
     folder: Path, # where they lie, at any depth
@@ -649,14 +666,16 @@ def open_photos(
 ) -> Photos: # nothing is decoded yet
     "Open images wherever they lie. Raises `UserError` where there are none."
     own = None if labels is None or isinstance(labels, str) else list(labels)
-    if isinstance(labels, str) and labels not in ('folders', 'none'): raise UserError(f"labels is {labels!r}; it must be 'folders', 'none', or a list with one label an image.")
+    if isinstance(labels, str) and labels not in ('folders', 'none'):
+        raise UserError(f"labels is {labels!r}; it must be 'folders', 'none', or a list with one label an image.")
     if isinstance(source, str) and not source: raise UserError('The path is empty. Give . for the working folder.')
     if type(source).__module__.partition('.')[0] == 'pandas':
         if getattr(source, 'ndim', 0) != 1: raise UserError('A table is no list of images. Give its column of paths or images, such as table["path"].')
         source = list(source) # by position, whatever its index says
     if isinstance(source, np.ndarray) and source.ndim == 1 and source.dtype.kind in 'UO': source = source.tolist()
     for name, given in (('split', split), ('column', column), ('label_column', label_column)):
-        if given is not None and (isinstance(source, (Photos, Split, np.ndarray)) or are_paths(source)): raise NothingToName(f'{name} is {given!r}, but {"a list of files" if are_paths(source) else "what is given"} has none. Leave it out.')
+        if given is not None and (isinstance(source, (Photos, Split, np.ndarray)) or are_paths(source)):
+            raise NothingToName(f'{name} is {given!r}, but {"a list of files" if are_paths(source) else "what is given"} has none. Leave it out.')
     if isinstance(source, Photos): photos = source
     elif isinstance(source, (str, bytes, os.PathLike)): photos = open_path(os.fsdecode(source), labels, column, label_column, split)
     elif isinstance(source, (Images, Split)): photos = from_images(source, split)
@@ -684,14 +703,20 @@ def positions_in(
     if samples and root and isinstance(samples[0], tuple) and isinstance(samples[0][0], str):
         names = [printable(os.path.relpath(path, root)) for path, *_ in samples]
         unknown = sorted(set(names) - set(ids))
-        passed_over = [u for u in unknown if os.path.islink(os.path.join(root, u)) or os.path.basename(u).startswith('.')] # `list_folder` has the image that a link leads to, once
-        if passed_over: warnings.warn(f'{len(passed_over)} files of the data set are links to other images, or hidden, such as {passed_over[0]!r}: they were not looked at, and are left out.')
+        # `list_folder` has the image that a link leads to, once
+        passed_over = [u for u in unknown if os.path.islink(os.path.join(root, u)) or os.path.basename(u).startswith('.')]
+        if passed_over:
+            warnings.warn(f'{len(passed_over)} files of the data set are links to other images, or hidden, such as {passed_over[0]!r}: '
+                          'they were not looked at, and are left out.')
         unknown = sorted(set(unknown) - set(passed_over))
         if not unknown:
             stays = {ids[k] for k in keep}
             return [i for i, name in enumerate(names) if name in stays]
-        if len(unknown) < len(set(names)) or len(names) != len(ids): raise UserError(f'{len(unknown)} of the {len(names)} files of the data set were not deduplicated, such as {unknown[0]!r}. Give the folder that was.')
-    if len(dataset) != len(ids): raise UserError(f'The data set has {len(dataset)} items, the selection was made of {len(ids)}. Give the data set that was deduplicated.')
+        if len(unknown) < len(set(names)) or len(names) != len(ids):
+            raise UserError(f'{len(unknown)} of the {len(names)} files of the data set were not deduplicated, such as {unknown[0]!r}. '
+                            'Give the folder that was.')
+    if len(dataset) != len(ids):
+        raise UserError(f'The data set has {len(dataset)} items, the selection was made of {len(ids)}. Give the data set that was deduplicated.')
     return [int(k) for k in keep]
 
 @dataclass

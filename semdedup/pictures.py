@@ -23,7 +23,9 @@ __all__ = ['MAX_BYTES', 'FORMATS', 'ENDINGS', 'HEIC', 'PLAIN', 'Unreadable', 'wh
 class Unreadable(Exception):
     "One image cannot be read, and why: the others go on."
     @property
-    def reason(self) -> str: return str(self)
+    def reason(self) -> str:
+        "A part of a sentence."
+        return str(self)
 
 def why(
     e: BaseException, # what was raised
@@ -124,7 +126,9 @@ class Picture:
     as_it_is: bool = False # would any viewer show the file like that: nothing was turned or flattened?
     beyond: bytes = b'' # a digest of what eight bits of RGB do not show: finer samples, what is transparent, further frames or pages
     @functools.cached_property
-    def pixels(self) -> bytes: return self.image.tobytes()
+    def pixels(self) -> bytes:
+        "Red, green and blue of each, row after row."
+        return self.image.tobytes()
 
 def beyond_pixels(
     im: Any, # a PIL image, upright
@@ -160,10 +164,12 @@ def upright(
             up, sideways = turn(im)
             if not reduced: w, h = up.size # a TIFF turns itself
             elif sideways: w, h = h, w
-            return Picture(flatten(up), w, h, reduced, kind, im.mode in ('P', 'PA'), up is im and im.mode in ('L', 'RGB'), beyond_pixels(up, data if several else None))
+            return Picture(flatten(up), w, h, reduced, kind, im.mode in ('P', 'PA'),
+                           up is im and im.mode in ('L', 'RGB'), beyond_pixels(up, data if several else None))
     except Unreadable: raise
     except Exception as e: # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, …
-        raise Unreadable('it is HEIC, which Pillow does not read: convert it to JPEG' if isinstance(data, bytes) and data[4:8] == b'ftyp' and data[8:12] in HEIC else why(e)) from e
+        raise Unreadable('it is HEIC, which Pillow does not read: convert it to JPEG'
+                         if isinstance(data, bytes) and data[4:8] == b'ftyp' and data[8:12] in HEIC else why(e)) from e
 
 HEIC = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1')
 
@@ -175,7 +181,8 @@ def turn(
     try: orientation = im.getexif().get(0x0112, 1)
     except Exception: return im, False
     ways = Image.Transpose
-    way = {2: ways.FLIP_LEFT_RIGHT, 3: ways.ROTATE_180, 4: ways.FLIP_TOP_BOTTOM, 5: ways.TRANSPOSE, 6: ways.ROTATE_270, 7: ways.TRANSVERSE, 8: ways.ROTATE_90}.get(orientation)
+    way = {2: ways.FLIP_LEFT_RIGHT, 3: ways.ROTATE_180, 4: ways.FLIP_TOP_BOTTOM, 5: ways.TRANSPOSE,
+           6: ways.ROTATE_270, 7: ways.TRANSVERSE, 8: ways.ROTATE_90}.get(orientation)
     return (im, False) if way is None else (im.transpose(way), orientation >= 5)
 
 def from_pixels(

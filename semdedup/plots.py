@@ -24,8 +24,10 @@ __all__ = ['COLOURS', 'LINE_COLOURS', 'SPACES', 'FAR', 'new_figure', 'plot_bands
            'plot_seconds', 'plot_curves', 'show_image', 'plot_pairs', 'publish']
 
 # %% ../nbs/07_plots.ipynb #d33b5d58
-COLOURS = {'full': '#111111', 'random': '#6b7280', 'random-common': '#9ca3af', 'random-diverse': '#9ca3af', 'random-stratified': '#9ca3af', 'random-systematic': '#9ca3af',
-           'cossim-common': '#0ea5e9', 'cossim-diverse': '#1d4ed8', 'cossim-stratified': '#0d9488', 'cossim-systematic': '#65a30d', 'semdedup': '#dc2626', 'cover': '#f87171', 'semdedup-across': '#be185d', 'cover-across': '#f472b6',
+COLOURS = {'full': '#111111', 'random': '#6b7280',
+           'random-common': '#9ca3af', 'random-diverse': '#9ca3af', 'random-stratified': '#9ca3af', 'random-systematic': '#9ca3af',
+           'cossim-common': '#0ea5e9', 'cossim-diverse': '#1d4ed8', 'cossim-stratified': '#0d9488', 'cossim-systematic': '#65a30d',
+           'semdedup': '#dc2626', 'cover': '#f87171', 'semdedup-across': '#be185d', 'cover-across': '#f472b6',
            'originals': '#65a30d', 'ours': '#c2410c', 'distinct': '#15803d', 'ours-labels': '#7e22ce'} # of selections
 LINE_COLOURS = [COLOURS['ours'], COLOURS['ours-labels'], COLOURS['semdedup'], COLOURS['cossim-diverse']] # of an overview
 SPACES = ['#2563eb', '#ea580c', '#0d9488', '#9333ea'] # of representation spaces, in their order
@@ -38,7 +40,8 @@ def new_figure(
     **kwargs: Any, # for `plt.subplots`
 ) -> tuple[Figure, np.ndarray]: # the figure and its axes, (rows, cols)
     "A figure in the style of the reports."
-    with sns.axes_style('ticks', {'axes.edgecolor': '#9ca3af', 'xtick.color': '#374151', 'ytick.color': '#374151', 'axes.labelcolor': '#111827'}), sns.plotting_context('paper', 1.15):
+    with sns.axes_style('ticks', {'axes.edgecolor': '#9ca3af', 'xtick.color': '#374151', 'ytick.color': '#374151',
+                                  'axes.labelcolor': '#111827'}), sns.plotting_context('paper', 1.15):
         fig, axes = plt.subplots(rows, cols, figsize=(width, height), squeeze=False, layout='constrained', **kwargs)
     for ax in axes.flat: ax.spines[['top', 'right']].set_visible(False)
     return fig, axes
@@ -92,7 +95,8 @@ def plot_cluster_classes(
         m = table[table.space == space].pivot(index='cluster', columns='class', values='count')[classes]
         m = m.loc[m.values.argmax(1).argsort(kind='stable')]
         sizes = m.sum(axis=1)
-        sns.heatmap(m.div(sizes, axis=0) * 100, ax=ax, cmap='mako_r', vmin=0, vmax=100, xticklabels=False, yticklabels=False, cbar=ax is axes[0, -1], cbar_kws=dict(label='of the cluster (%)'), linewidths=.3)
+        sns.heatmap(m.div(sizes, axis=0) * 100, ax=ax, cmap='mako_r', vmin=0, vmax=100, xticklabels=False, yticklabels=False,
+                    cbar=ax is axes[0, -1], cbar_kws=dict(label='of the cluster (%)'), linewidths=.3)
         ax.set(title=space, ylabel='cluster (images)', xlabel=''); ax.set_yticks(np.arange(len(m)) + .5, [f'{c} ({n:,})' for c, n in sizes.items()], rotation=0)
         ax.set_xticks(np.arange(len(classes)) + .5, [drawable(c) for c in classes], rotation=60, ha='right', parse_math=False)
     return fig
@@ -120,9 +124,11 @@ def plot_accuracy(
             ax.errorbar(100 * s.ratio * dodge, s.accuracy, s.ci95, color=colour_of(name), label=name, marker='o', ms=3.5, lw=1.2 if chance else 1.8,
                         ls=':' if chance and name != 'random' else '-', capsize=2, elinewidth=.8)
         if len(full):
-            ax.axhline(full.accuracy.iloc[0], color=COLOURS['full'], lw=1, ls='--', label='full set'); ax.axhspan(*(full.accuracy.iloc[0] + np.array([-1, 1]) * full.ci95.iloc[0]), color='#111111', alpha=.07, lw=0)
+            ax.axhline(full.accuracy.iloc[0], color=COLOURS['full'], lw=1, ls='--', label='full set')
+            ax.axhspan(*(full.accuracy.iloc[0] + np.array([-1, 1]) * full.ci95.iloc[0]), color='#111111', alpha=.07, lw=0)
         ratios = sorted(set(t.ratio) - {1.})
-        ax.set(xscale='log', title=f'equal {regime}', xlabel='images kept (%)'); ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
+        ax.set(xscale='log', title=f'equal {regime}', xlabel='images kept (%)')
+        ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
     low, high = axes[0, 0].get_ylim() # wide intervals of few seeds must not hide the means
     axes[0, 0].set(ylabel='test accuracy (%)', ylim=(max(low, 0), min(high, 100)))
     fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='outside right center')
@@ -134,7 +140,8 @@ FAR = 5. # points: a loss beyond is written at the edge, or the small difference
 def plot_gain(
     table: pd.DataFrame, # regime, selection, ratio, gain, gain_ci95: accuracy minus that of random subsets of the same size
 ) -> Figure:
-    "Points gained over a random subset of the same size: right of the line is better than chance. What loses more than `FAR` points is at the left edge, with its number."
+    """Points gained over a random subset of the same size: right of the line is better than chance.
+    What loses more than `FAR` points is at the left edge, with its number."""
     t = table[~table.selection.isin(['full', 'random'])]
     ratios, regimes = sorted(set(t.ratio)), list(dict.fromkeys(t.regime))
     names = sorted(set(t.selection), key=lambda n: (is_chance(n), n))
@@ -149,11 +156,15 @@ def plot_gain(
             s = t[(t.ratio == ratio) & (t.regime == regime)].set_index('selection')
             for y, name in enumerate(names):
                 if name not in s.index: continue
-                if s.gain[name] < -FAR: ax.text(.01, y + shift, f'◂ {s.gain[name]:.0f}'.replace('-', '−'), color=colour_of(name), fontsize=6.5, va='center', transform=ax.get_yaxis_transform())
+                if s.gain[name] < -FAR:
+                    ax.text(.01, y + shift, f'◂ {s.gain[name]:.0f}'.replace('-', '−'), color=colour_of(name), fontsize=6.5, va='center',
+                            transform=ax.get_yaxis_transform())
                 else: ax.errorbar(s.gain[name], y + shift, xerr=s.gain_ci95[name], ls='', elinewidth=1.1, **point(colour_of(name), filled))
         ax.set(title=f'{100 * ratio:g} % kept', ylim=(-.5, len(names) - .5), yticks=range(len(names)), yticklabels=names); ax.grid(axis='y', color='#f3f4f6')
     axes[0, 0].invert_yaxis(); fig.supxlabel('points of accuracy against random subsets', fontsize='medium')
-    fig.legend(handles=[Line2D([], [], ls='', label=f'equal {regime}', **point('#374151', filled)) for regime, _, filled in marks], frameon=False, fontsize=8, loc='outside upper right', ncols=len(regimes)) # grey: a colour is that of a selection
+    # grey: a colour is that of a selection
+    fig.legend(handles=[Line2D([], [], ls='', label=f'equal {regime}', **point('#374151', filled)) for regime, _, filled in marks],
+               frameon=False, fontsize=8, loc='outside upper right', ncols=len(regimes))
     return fig
 
 # %% ../nbs/07_plots.ipynb #a34a3b9d
@@ -163,7 +174,8 @@ def plot_sweep(
     "Points gained over chance against the number of clusters, one line a ratio."
     fig, axes = new_figure(6, 3); ax = axes[0, 0]
     ax.axhline(0, color='#6b7280', lw=1)
-    for (ratio, t), c in zip(table.sort_values('n_clusters').groupby('ratio'), cycle(SPACES)): ax.errorbar(t.n_clusters, t.gain, t.gain_ci95, color=c, marker='o', ms=3.5, capsize=2, label=f'{100 * ratio:g} % kept')
+    for (ratio, t), c in zip(table.sort_values('n_clusters').groupby('ratio'), cycle(SPACES)):
+        ax.errorbar(t.n_clusters, t.gain, t.gain_ci95, color=c, marker='o', ms=3.5, capsize=2, label=f'{100 * ratio:g} % kept')
     ks = sorted(set(table.n_clusters))
     ax.set(xscale='log', xlabel='clusters', ylabel='points against random'); ax.set_xticks(ks, ks); ax.minorticks_off(); ax.legend(frameon=False)
     return fig
@@ -180,11 +192,15 @@ def plot_lines(
         ax.axhline(0, color='#6b7280', lw=1)
         for i, line in enumerate(names):
             t = table[(table.dataset == name) & (table.line == line)].sort_values('ratio')
-            if len(t): ax.errorbar(100 * t.ratio * (1 + .03 * (i - 1.5)), t.gain, t.gain_ci95, color=LINE_COLOURS[i % 4], marker='o', ms=3.5, capsize=2, lw=1.4, label=names[line])
+            if len(t):
+                ax.errorbar(100 * t.ratio * (1 + .03 * (i - 1.5)), t.gain, t.gain_ci95, color=LINE_COLOURS[i % 4], marker='o', ms=3.5, capsize=2, lw=1.4,
+                            label=names[line])
         ratios = sorted(set(table.ratio))
-        ax.set(xscale='log', title=drawable(name), xlabel='images kept (%)'); ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
+        ax.set(xscale='log', title=drawable(name), xlabel='images kept (%)')
+        ax.set_xticks([100 * r for r in ratios], [f'{100 * r:g}' for r in ratios]); ax.minorticks_off()
     small = table[table.gain.abs() < 8]; half = small.gain_ci95.fillna(0) # a single seed has no interval
-    axes[0, 0].set(ylabel='points against random', ylim=(max(min((small.gain - half).min(), 0), -4) - .3, max((small.gain + half).max(), 0) + .3) if len(small) else (-4.3, 1))
+    axes[0, 0].set(ylabel='points against random',
+                   ylim=(max(min((small.gain - half).min(), 0), -4) - .3, max((small.gain + half).max(), 0) + .3) if len(small) else (-4.3, 1))
     shown = {l: h for ax in axes[0] for h, l in zip(*ax.get_legend_handles_labels())}
     fig.legend(shown.values(), shown.keys(), frameon=False, fontsize=8, loc='outside right center')
     return fig

@@ -16,7 +16,9 @@ from .clustering import Clusters, check_labels, nearest_clusters
 from .comparison import Checkpoint, Plan, claim, collect, count_pairs, measure_recall
 from .core import UserError, atomic_write, check_name, check_range, check_seed, digest, from_json, parse_bytes, readable, some_rows
 from .embeddings import best_device
-from .evidence import RULES, BelowFloor, Evidence, cluster_for, compare, cover_in_parts, cover_to_size, covered_by, greedy_cover, most_duplicated, stand_ins
+from semdedup.evidence import (
+    RULES, BelowFloor, Evidence, cluster_for, compare, cover_in_parts, cover_to_size, covered_by, greedy_cover, most_duplicated, stand_ins,
+)
 from .photos import positions_in
 from .ranking import Ranking, as_scores
 from .vectors import Vectors, join, open_vectors
@@ -59,7 +61,7 @@ class Selection:
         return again(self, eps=float(check_range('eps', eps, 0, 2)), target=None)
     def resize(self,
         target: float | int, # keep this many items, or this fraction
-    ) -> Selection: # what `deduplicate` with this target and the same clusters gives, where memory holds all pairs: else the eps that reaches the target is another within its steps
+    ) -> Selection: # what `deduplicate` with this target and the same clusters gives, where memory holds all pairs: else its eps is another within its steps
         "The same for another number of items, without computing similarities again where the pairs at hand (`evidence.floor`) reach so far."
         return again(self, eps=None, target=target)
     def add(self,
@@ -92,7 +94,8 @@ class Selection:
         dataset: Any, # a Hugging Face data set in the same order
     ) -> Any: # the same kind of data set
         "The kept items of a Hugging Face data set."
-        if not hasattr(dataset, 'select'): raise UserError(f'{type(dataset).__name__} has no select: it is no Hugging Face data set. For torch data sets there is subset.')
+        if not hasattr(dataset, 'select'):
+            raise UserError(f'{type(dataset).__name__} has no select: it is no Hugging Face data set. For torch data sets there is subset.')
         return dataset.select(self.rows_of(dataset))
 
     def to_parquet(self,
@@ -128,7 +131,8 @@ def make_selection(
     "Put a selection together."
     n = len(groups)
     table = pd.DataFrame({
-        'index': np.arange(n), 'id': np.arange(n).astype(str) if ids is None else ids, 'cluster': groups.labels, 'similarity': groups.similarity, 'rank': place, 'kept': kept,
+        'index': np.arange(n), 'id': np.arange(n).astype(str) if ids is None else ids,
+        'cluster': groups.labels, 'similarity': groups.similarity, 'rank': place, 'kept': kept,
         'reason': pd.Series(reason).map(reasons).to_numpy(),
         'duplicate_of': np.full(n, -1) if duplicate_of is None else duplicate_of,
         'duplicate_similarity': np.full(n, np.nan) if duplicate_similarity is None else duplicate_similarity}).astype(COLUMNS)
@@ -254,7 +258,8 @@ def prune(
         return make_selection(groups, place, kept, words, kept.astype(int), config)
     labels = check_classes(labels, n)
     kept, guarded = keep_with_floors(choose, labels, total_of(ratio, n), class_floors(labels, floor))
-    return make_selection(groups, place, kept, words, kept * (1 + guarded[labels]), {**config, 'floor': floor.item() if isinstance(floor, np.generic) else floor, 'labels': digest(labels)})
+    return make_selection(groups, place, kept, words, kept * (1 + guarded[labels]),
+                          {**config, 'floor': floor.item() if isinstance(floor, np.generic) else floor, 'labels': digest(labels)})
 
 # %% ../nbs/05_pruning.ipynb #20136d66
 def check_classes(
@@ -264,7 +269,8 @@ def check_classes(
     "Raise `UserError` unless there is one class an item."
     if labels is None: raise UserError('A floor needs labels: give the class of each image.')
     labels = np.asarray(labels)
-    if labels.shape != (n,) or labels.dtype.kind not in 'iu' or (n and labels.min() < 0): raise UserError(f'labels have shape {labels.shape} and type {labels.dtype} for {n} items; expected one whole number from 0 an item.')
+    if labels.shape != (n,) or labels.dtype.kind not in 'iu' or (n and labels.min() < 0):
+        raise UserError(f'labels have shape {labels.shape} and type {labels.dtype} for {n} items; expected one whole number from 0 an item.')
     if n and labels.max() >= 1_000_000: raise UserError(f'labels go up to {labels.max()}; expected the numbers of classes, from 0.')
     return labels.astype(np.int64)
 
@@ -286,7 +292,9 @@ def keep_with_floors(
     least: np.ndarray, # (k,) int64, of each class
 ) -> tuple[np.ndarray, np.ndarray]: # (n,) bool who stays, (k,) bool which classes needed their floor
     "Choose a total so that no class falls below its floor."
-    if least.sum() > total: raise UserError(f'The floors of {len(least)} classes add up to {least.sum()} images, but only {total} are kept. Keep more, or lower the floor.')
+    if least.sum() > total:
+        raise UserError(f'The floors of {len(least)} classes add up to {least.sum()} images, but only {total} are kept. '
+                        'Keep more, or lower the floor.')
     guarded = np.zeros(len(least), bool)
     while True:
         kept = choose(~guarded[labels], total - least[guarded].sum())
@@ -325,9 +333,12 @@ def priorities(
 ) -> np.ndarray: # (n, q) float64
     "Check a user's own priorities."
     try: table = np.asarray(keep.scores if isinstance(keep, Ranking) else pd.DataFrame(keep) if isinstance(keep, dict) else keep, np.float64)
-    except (TypeError, ValueError) as e: raise UserError(f'keep is neither one of {", ".join(KEEP_ORDERS)} nor numbers ({e}). Give one of these words, or one number an item.') from e
+    except (TypeError, ValueError) as e:
+        raise UserError(f'keep is neither one of {", ".join(KEEP_ORDERS)} nor numbers ({e}). '
+                        'Give one of these words, or one number an item.') from e
     table = table[:, None] if table.ndim == 1 else table
-    if table.ndim != 2 or len(table) != n or table.shape[1] == 0: raise UserError(f'priorities have shape {table.shape} for {n} items; expected one row an item.')
+    if table.ndim != 2 or len(table) != n or table.shape[1] == 0:
+        raise UserError(f'priorities have shape {table.shape} for {n} items; expected one row an item.')
     bad = np.flatnonzero(np.isnan(table).any(1))
     if len(bad): raise UserError(f'priorities: {len(bad)} of {n} are missing (NaN; {some_rows(bad)}). Give each item one.')
     return table
@@ -351,8 +362,10 @@ def blank_table(
     "The table before anything is known but which rows have no direction."
     n = len(lengths)
     why, verdict = ('NaN or infinity in its embedding', 'its embedding is zero, without direction'), 'dropped' if on_invalid == 'drop' else 'kept, not compared'
-    return pd.DataFrame({'index': np.arange(n), 'id': np.arange(n).astype(str) if names is None else names, 'cluster': -1, 'similarity': np.nan, 'rank': -1, 'kept': on_invalid != 'drop',
-                         'reason': np.where(np.isnan(lengths), *(f'{w}: {verdict}' for w in why)), 'duplicate_of': -1, 'duplicate_similarity': np.nan}).astype(COLUMNS)
+    return pd.DataFrame({'index': np.arange(n), 'id': np.arange(n).astype(str) if names is None else names,
+                         'cluster': -1, 'similarity': np.nan, 'rank': -1, 'kept': on_invalid != 'drop',
+                         'reason': np.where(np.isnan(lengths), *(f'{w}: {verdict}' for w in why)),
+                         'duplicate_of': -1, 'duplicate_similarity': np.nan}).astype(COLUMNS)
 
 def with_invalid(
     found: Selection | None, # of the valid rows; None if there are none
@@ -390,7 +403,9 @@ def size_left(
     "The target for the rows that are compared: rows that are kept because they cannot be compared count too."
     m, n_invalid = target_size(target, len(lengths)), int((~(lengths > 0)).sum())
     left = m - n_invalid if on_invalid == 'keep' else m
-    if not 1 <= left <= len(lengths) - n_invalid: raise UserError(f'target {m} cannot be reached: {n_invalid} of {len(lengths)} rows cannot be compared, and on_invalid is {on_invalid!r}. Give a number from {m - left + 1} to {len(lengths) - n_invalid + m - left}.')
+    if not 1 <= left <= len(lengths) - n_invalid:
+        raise UserError(f'target {m} cannot be reached: {n_invalid} of {len(lengths)} rows cannot be compared, and on_invalid is {on_invalid!r}. '
+                        f'Give a number from {m - left + 1} to {len(lengths) - n_invalid + m - left}.')
     return left
 
 # %% ../nbs/05_pruning.ipynb #f642979b
@@ -409,7 +424,8 @@ def select(
             (stays, eps), (_, of, s) = most_duplicated(evidence, place, m), evidence.one_each()
         else: stays, of, s, eps = cover_to_size(evidence, m)
     gone = ~stays
-    words = {True: f'near-duplicate of an image that {"stays" if rule == "cover" else "stands before it"}', False: 'no near-duplicate stands before it' if rule == 'semdedup' else 'no near-duplicate that stays stands before it'}
+    words = {True: f'near-duplicate of an image that {"stays" if rule == "cover" else "stands before it"}',
+             False: 'no near-duplicate stands before it' if rule == 'semdedup' else 'no near-duplicate that stays stands before it'}
     found = make_selection(plan.groups, place, stays, words, gone, {**config, 'eps': float(eps)}, np.where(gone, of, -1), np.where(gone, s, np.nan))
     found.evidence, found.stats = evidence, {}
     return with_invalid(found, evidence.lengths, names, config['on_invalid'], found.config)
@@ -431,7 +447,9 @@ def known(
     selection: Selection, # made by `deduplicate`
 ) -> Evidence:
     "What this selection was decided from; raises `UserError` where it does not have it with it."
-    if selection.evidence is None: raise UserError('This selection has no similarities of pairs: `prune` makes none, files do not hold them, and rows without direction have none. Call deduplicate.')
+    if selection.evidence is None:
+        raise UserError('This selection has no similarities of pairs: `prune` makes none, files do not hold them, '
+                        'and rows without direction have none. Call deduplicate.')
     return selection.evidence
 
 def again(
@@ -467,9 +485,12 @@ def check_groups(
     centroids = groups.centroids
     if not v.valid.any(): return groups
     check_labels(groups.labels[v.valid], len(centroids))
-    if centroids.ndim != 2 or centroids.shape[1] != v.shape[1]: raise UserError(f'groups: centroids have shape {centroids.shape}, but the embeddings have {v.shape[1]} numbers a row. Cluster the same embeddings.')
+    if centroids.ndim != 2 or centroids.shape[1] != v.shape[1]:
+        raise UserError(f'groups: centroids have shape {centroids.shape}, but the embeddings have {v.shape[1]} numbers a row. '
+                        'Cluster the same embeddings.')
     if not np.isfinite(centroids).all(): raise UserError('groups: centroids hold NaN or infinity. Give finite ones, for empty clusters too.')
-    return replace(groups, labels=groups.labels.astype(np.int64)) if groups.labels.dtype.kind == 'u' else groups # numpy makes floats of unsigned and signed numbers
+    # numpy makes floats of unsigned and signed numbers
+    return replace(groups, labels=groups.labels.astype(np.int64)) if groups.labels.dtype.kind == 'u' else groups
 
 def check_ids(
     ids: Any, # (n,) names, or None
@@ -482,7 +503,9 @@ def check_ids(
     ids = ids.astype(str)
     if ids.shape != (n,): raise UserError(f'ids have shape {ids.shape} for {n} items; expected one name an item.')
     names, count = np.unique(ids, return_counts=True)
-    if (count > 1).any(): raise UserError(f'ids: {int((count > 1).sum())} names are there more than once, such as {str(names[count > 1][0])!r} ({int(count.max())} times at most). Give each item its own.')
+    if (count > 1).any():
+        raise UserError(f'ids: {int((count > 1).sum())} names are there more than once, such as {str(names[count > 1][0])!r} '
+                        f'({int(count.max())} times at most). Give each item its own.')
     return ids
 
 # %% ../nbs/05_pruning.ipynb #ff547448
@@ -507,7 +530,8 @@ def deduplicate(
     column: str | None = None, # Parquet and Arrow: the column with the vectors
 ) -> Selection:
     "Remove near-duplicates (SemDeDup, arXiv 2303.09540)."
-    check_name('rule', rule, RULES); check_name('on_invalid', on_invalid, ['error', 'keep', 'drop']); check_seed(seed); check_range('recall', recall, 0, whole=True)
+    check_name('rule', rule, RULES); check_name('on_invalid', on_invalid, ['error', 'keep', 'drop'])
+    check_seed(seed); check_range('recall', recall, 0, whole=True)
     eps, target = one_of(.05 if eps is None and target is None else eps, target)
     if groups is not None and n_clusters is not None: raise UserError(f'groups are given, and n_clusters is {n_clusters}; give one of them.')
     probes, memory, device = check_range('probes', probes, 1, whole=True), parse_bytes(memory), best_device(device)
@@ -538,11 +562,15 @@ def check_new(
 ) -> Vectors: # checked
     "Open new embeddings; raises `UserError` where they do not fit those that are there, or nothing can be added."
     old, cfg = known(selection), selection.config
-    if cfg['rule'] != 'cover': raise UserError("add needs rule='cover': with 'semdedup' even items that went speak against new ones. Call deduplicate with all data.")
+    if cfg['rule'] != 'cover':
+        raise UserError("add needs rule='cover': with 'semdedup' even items that went speak against new ones. Call deduplicate with all data.")
     old.plan.v.unchanged() # before anything of them is read
     new = open_vectors(x_new).check()
-    if new.shape[1] != old.plan.v.shape[1]: raise UserError(f'The new embeddings have {new.shape[1]} numbers a row, the old ones {old.plan.v.shape[1]}; they must agree. Make them with the same encoder.')
-    if new.dtype != old.plan.v.dtype: raise UserError(f'The new embeddings hold {new.dtype}, the old ones {old.plan.v.dtype}; they must agree. Convert the new ones.')
+    if new.shape[1] != old.plan.v.shape[1]:
+        raise UserError(f'The new embeddings have {new.shape[1]} numbers a row, the old ones {old.plan.v.shape[1]}; they must agree. '
+                        'Make them with the same encoder.')
+    if new.dtype != old.plan.v.dtype:
+        raise UserError(f'The new embeddings hold {new.dtype}, the old ones {old.plan.v.dtype}; they must agree. Convert the new ones.')
     if cfg['on_invalid'] == 'error': new.require_valid('new embeddings')
     return new
 
@@ -582,11 +610,13 @@ def grow(
 ) -> Selection: # of all items, the old ones first, with the decisions that they had
     "Decide for new items against those that are kept."
     new, old, cfg, n_old = check_new(selection, x_new), known(selection), selection.config, len(selection)
-    names = np.r_[selection.table['id'], np.arange(n_old, n_old + len(new)).astype(str) if (given := new.ids if ids is None else ids) is None else check_ids(given, len(new))]
+    names = np.r_[selection.table['id'],
+                  np.arange(n_old, n_old + len(new)).astype(str) if (given := new.ids if ids is None else ids) is None else check_ids(given, len(new))]
     valid = np.flatnonzero(new.valid)
     fresh, where = new.subset(valid), n_old + valid
     home, similarity = nearest_clusters(fresh, old.plan.centroids) if len(fresh) else (np.empty((0, 1), np.int32), np.empty((0, 1), np.float32))
-    with_new = lambda which: Clusters(np.r_[old.plan.groups.labels[which], home[:, 0]], old.plan.groups.centroids, np.r_[old.plan.groups.similarity[which], similarity[:, 0]], old.plan.groups.config)
+    with_new = lambda which: Clusters(np.r_[old.plan.groups.labels[which], home[:, 0]], old.plan.groups.centroids,
+                                      np.r_[old.plan.groups.similarity[which], similarity[:, 0]], old.plan.groups.config)
     kept = np.flatnonzero(selection.table['kept'].to_numpy()[old.rows])
     kept = kept[np.argsort(old.plan.place[kept])]
     stays, of, s = decide_new(old.plan, kept, fresh, with_new(kept), 1 - cfg['eps'])
@@ -594,8 +624,11 @@ def grow(
     rank = places(groups, np.argsort(place))[1][len(old.plan.place):]
     lengths, at = np.r_[old.lengths, new.lengths], np.r_[old.rows[kept], where]
     table = pd.concat([selection.table, blank_table(lengths, names, cfg['on_invalid']).iloc[n_old:]], ignore_index=True)
-    for c, value in dict(cluster=home[:, 0], similarity=similarity[:, 0], rank=rank, kept=stays, duplicate_of=np.where(of >= 0, at[of], -1), duplicate_similarity=s.astype(np.float32),
-                         reason=np.where(stays, 'no near-duplicate that stays stands before it', 'near-duplicate of an image that stays').astype(object)).items(): table.loc[where, c] = value
+    for c, value in dict(cluster=home[:, 0], similarity=similarity[:, 0], rank=rank, kept=stays,
+                         duplicate_of=np.where(of >= 0, at[of], -1), duplicate_similarity=s.astype(np.float32),
+                         reason=np.where(stays, 'no near-duplicate that stays stands before it',
+                                         'near-duplicate of an image that stays').astype(object)).items():
+        table.loc[where, c] = value
     check_ids(table['id'], len(table))
     none = np.empty(0, np.int32)
     found = Grown(replace(old.plan, v=join(old.plan.v, fresh), groups=groups, place=place, use=None), 'cover', 2., none, none, np.empty(0), lengths=lengths)
@@ -613,7 +646,8 @@ def write_manifest(
     import pyarrow as pa, pyarrow.parquet as pq
     arrow = pa.table({c: pa.array(table[c].astype(object) if pd.api.types.is_string_dtype(table[c]) else table[c]) for c in table})
     arrow = arrow.replace_schema_metadata({'semdedup': json.dumps(dict(format=FORMAT, **about), sort_keys=True, default=str)})
-    with atomic_write(path) as tmp, open(tmp, 'wb') as f: pq.write_table(arrow, f, compression='zstd', write_page_checksum=True) # Arrow takes no path that is not Unicode
+    with atomic_write(path) as tmp, open(tmp, 'wb') as f: # Arrow takes no path that is not Unicode
+        pq.write_table(arrow, f, compression='zstd', write_page_checksum=True)
     return Path(path)
 
 # %% ../nbs/05_pruning.ipynb #58556b13
@@ -628,17 +662,24 @@ def read_manifest(
         arrow = pq.read_table(path, page_checksum_verification=True)
         arrow.validate(full=True)
     meta = from_json((arrow.schema.metadata or {}).get(b'semdedup', b''))
-    if not isinstance(meta, dict): raise UserError(f'{path} is a Parquet file, but not a selection of semdedup. Give one that Selection.to_parquet or semdedup dedup wrote.')
-    if meta.get('format') != FORMAT: raise UserError(f'{path} has format {meta.get("format")!r}; this version of semdedup reads format {FORMAT}. Make it again.')
+    if not isinstance(meta, dict):
+        raise UserError(f'{path} is a Parquet file, but not a selection of semdedup. '
+                        'Give one that Selection.to_parquet or semdedup dedup wrote.')
+    if meta.get('format') != FORMAT:
+        raise UserError(f'{path} has format {meta.get("format")!r}; this version of semdedup reads format {FORMAT}. Make it again.')
     missing = [c for c in COLUMNS if c not in arrow.column_names]
     if missing: raise UserError(f'{path} lacks the columns {", ".join(missing)}. Make it again.')
     empty = [c for c in COLUMNS if arrow[c].null_count and c not in ('similarity', 'duplicate_similarity')]
     if empty: raise UserError(f'{path} lacks values in the columns {", ".join(empty)}. Make it again.')
     types = {'int64': pa.int64(), 'float32': pa.float32(), 'bool': pa.bool_(), 'str': pa.string()}
-    with readable(f'{path} holds columns of another type', 'Make it again.'): # Arrow refuses what would be changed, pandas takes .5 for 0, and the word False for true
+    # Arrow refuses what would be changed, pandas takes .5 for 0, and the word False for true
+    with readable(f'{path} holds columns of another type', 'Make it again.'):
         table = arrow.to_pandas().assign(**{c: arrow[c].cast(types[t]).to_pandas() for c, t in COLUMNS.items()}).astype(COLUMNS)
-    if not table['duplicate_of'].between(-1, len(table) - 1).all(): raise UserError(f'{path}: its column duplicate_of names rows that it does not have. Make it again.')
+    if not table['duplicate_of'].between(-1, len(table) - 1).all():
+        raise UserError(f'{path}: its column duplicate_of names rows that it does not have. Make it again.')
     if not table['id'].is_unique: raise UserError(f'{path}: its column id holds a name more than once. Make it again.')
-    if not np.array_equal(table['index'], np.arange(len(table))): raise UserError(f'{path} is not a whole selection: its column index does not count its rows. Make it again.')
-    if not isinstance(meta.get('config'), dict) or not isinstance(meta.get('stats') or {}, dict): raise UserError(f'{path} does not say how it was made. Make it again.')
+    if not np.array_equal(table['index'], np.arange(len(table))):
+        raise UserError(f'{path} is not a whole selection: its column index does not count its rows. Make it again.')
+    if not isinstance(meta.get('config'), dict) or not isinstance(meta.get('stats') or {}, dict):
+        raise UserError(f'{path} does not say how it was made. Make it again.')
     return Selection(table, meta['config'], meta.get('stats') or {})

@@ -57,7 +57,8 @@ def as_scores(
 ) -> Ranking:
     "Bring scores of any origin into a `Ranking`; raises `UserError` for another length or values that are not finite."
     scores = ranking.scores if isinstance(ranking, Ranking) else ranking
-    try: scores = scores if isinstance(scores, np.ndarray) and scores.dtype == np.float32 else as_array(scores).astype(np.float64, copy=False) # file sizes and times have more digits than float32
+    try: # file sizes and times have more digits than float32
+        scores = scores if isinstance(scores, np.ndarray) and scores.dtype == np.float32 else as_array(scores).astype(np.float64, copy=False)
     except (TypeError, ValueError) as e: raise UserError(f'scores are not numbers ({e}). Give one number an item.') from e
     r = replace(ranking, scores=scores) if isinstance(ranking, Ranking) else Ranking(scores, 'own')
     if r.scores.shape != (n,): raise UserError(f'scores have shape {r.scores.shape} for {n} items; expected one score an item.')

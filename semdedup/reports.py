@@ -23,7 +23,7 @@ from .selections import rank_and_prune, rule_of
 from .training import check_training, holm
 
 # %% auto #0
-__all__ = ['STAGES', 'OUTPUTS', 'LINES', 'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'is_news',
+__all__ = ['STAGES', 'OUTPUTS', 'ONE_OF', 'LINES', 'experiments_folder', 'experiment', 'parameters_of', 'run_notebook', 'is_news',
            'quiet_about_the_kernel', 'tidy', 'escape', 'png_uri', 'figure_html', 'gallery_html', 'table_html',
            'versions', 'unbroken', 'write_page', 'command_of', 'verb_of', 'facts_of', 'check_report', 'make_report',
            'set_aside', 'run_stage', 'line_of', 'report_folders', 'titles_of', 'compare_reports', 'verdicts',
@@ -63,8 +63,8 @@ def run_notebook(
     os.environ['SEMDEDUP_PROGRESS'] = shown or str(int(sys.stderr.isatty()))
     try:
         with mendable(target):
-            papermill.execute_notebook(str(source), str(target), json.loads(json.dumps(parameters)), kernel_name='python3', progress_bar=False, extra_arguments=['--log-level=CRITICAL'],
-                                       stderr_file=sys.stderr)
+            papermill.execute_notebook(str(source), str(target), json.loads(json.dumps(parameters)), kernel_name='python3', progress_bar=False,
+                                       extra_arguments=['--log-level=CRITICAL'], stderr_file=sys.stderr)
     except PapermillExecutionError as e:
         if e.ename == 'UserError': raise UserError(e.evalue) from None
         raise
@@ -123,7 +123,8 @@ def figure_html(
     about = json.loads((folder/f'{name}.json').read_text(encoding='utf-8'))
     src = data_uri((folder/about['file']).read_bytes(), about['file'].rsplit('.', 1)[1])
     size = f'max-width:{6.5 * about["inches"]:.1f}rem;min-width:{min(3.6 * about["inches"], 38):.1f}rem'
-    return (f'<figure><div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}"><img src="{src}" alt="{escape(about["alt"])}" style="{size}"></div>'
+    return (f'<figure><div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}">'
+            f'<img src="{src}" alt="{escape(about["alt"])}" style="{size}"></div>'
             f'<figcaption>{escape(about["caption"])} <span class="source">Table: figures/{escape(name)}.csv</span></figcaption></figure>')
 
 def gallery_html(
@@ -132,7 +133,8 @@ def gallery_html(
 ) -> str:
     "Removed images, each beside the kept image that it resembles."
     def card(r: Any) -> str:
-        a, b = [(escape(images.classes[images.train.labels[i]]), int(images.train.index[i]), png_uri(images.train.images[i])) for i in (int(r.removed), int(r.kept))]
+        a, b = [(escape(images.classes[images.train.labels[i]]), int(images.train.index[i]), png_uri(images.train.images[i]))
+                for i in (int(r.removed), int(r.kept))]
         other = ' other-label' if a[0] != b[0] else ''
         return (f'<li class="pair{other}"><div><img src="{a[2]}" alt="removed: {a[0]}, image {a[1]}"><img src="{b[2]}" alt="kept: {b[0]}, image {b[1]}"></div>'
                 f'<p><b>{r.similarity:.3f}</b> {a[0]} {a[1]} → {b[0]} {b[1]}</p></li>')
@@ -143,7 +145,8 @@ def table_html(
     caption: str, # what it holds
 ) -> str:
     "A table that scrolls sideways in its own box; all names escaped."
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">' + table.to_html(index=False, border=0, na_rep='', escape=True) + f'</div><p class="caption">{escape(caption)}</p>'
+    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+            + table.to_html(index=False, border=0, na_rep='', escape=True) + f'</div><p class="caption">{escape(caption)}</p>')
 
 def versions() -> dict[str, str]: # name to version
     "What the result depends on, for the end of the page."
@@ -172,7 +175,12 @@ def write_page(
 # %% ../nbs/08_reports.ipynb #0e9477cd
 STAGES = {'E1': 'E1_cosine_similarity', 'E2': 'E2_pruning_performance', 'report': 'report'} # notebooks by stage
 
-OUTPUTS = {'E1': ('figures/e1_facts.json', 'deduplicated.parquet'), 'E2': ('results.parquet', 'summary.csv', 'removable.csv', 'figures/e2_accuracy.svg'), 'report': ('index.html',)} # without them a stage is not done
+# without these a stage is not done
+OUTPUTS = {'E1': ('figures/e1_facts.json', 'deduplicated.parquet'),
+           'E2': ('results.parquet', 'summary.csv', 'removable.csv', 'figures/e2_accuracy.svg'),
+           'report': ('index.html',)}
+
+ONE_OF = {'encoders': 'encoder', 'ratios': 'ratio', 'rank_types': 'rank_type', 'prune_types': 'prune_type', 'regimes': 'regime'} # settings and their flags
 
 def command_of(
     verb: str, # sweep or report
@@ -186,7 +194,7 @@ def command_of(
         v = getattr(config, f.name)
         if v is None or (v == f.default and f.name != 'dataset'): continue
         v = ','.join(f'{100 * o:g}' if f.name == 'ratios' else str(o) for o in v) if isinstance(v, tuple) else v
-        flags.append(f'--{({"encoders": "encoder", "ratios": "ratio", "rank_types": "rank_type", "prune_types": "prune_type", "regimes": "regime"}).get(f.name, f.name)} {shlex.quote(str(v))}')
+        flags.append(f'--{ONE_OF.get(f.name, f.name)} {shlex.quote(str(v))}')
     return ' '.join(['semdedup', verb, *flags, '--out', shlex.quote(str(out))])
 
 def verb_of(stages: Sequence[str]) -> str: # of `STAGES`
@@ -273,7 +281,8 @@ def run_stage(
     return False
 
 # %% ../nbs/08_reports.ipynb #b63f1b40
-LINES = {'ours': 'ours, without labels', 'ours-labels': 'ours, with labels', 'deduplication': 'deduplication', 'original': "the original's best"} # of an overview
+# of an overview
+LINES = {'ours': 'ours, without labels', 'ours-labels': 'ours, with labels', 'deduplication': 'deduplication', 'original': "the original's best"}
 
 def line_of(selection: str) -> str: # a key of `LINES`, or ''
     "What a selection stands for in an overview."
@@ -298,7 +307,8 @@ def titles_of(
 def compare_reports(
     folders: Sequence[Path], # of reports
 ) -> pd.DataFrame: # dataset (of `titles_of`), line, and the columns of a summary
-    "What the lines of an overview gain over chance with equal epochs: of each line the selection that `chosen` takes, with p-values corrected for all of the line."
+    """What the lines of an overview gain over chance with equal epochs: of each line the
+    selection that `chosen` takes, with p-values corrected for all of the line."""
     candidates = []
     for folder, name in zip(folders, titles_of(folders)):
         t = read_summary(folder)

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
-from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, cpu_count, digest, make_folder, progress
+from .core import UserError, Workers, atomic_write, blocks, cache_dir, check_range, cpu_count, digest, make_folder, progress, threads_for
 from .photos import Photos, open_photos
 from .pictures import Picture, Unreadable, formats, header, max_pixels, relax_pillow, squeeze, upright
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def before_squares(
 ) -> np.ndarray: # (h, w, 3) uint8
     "The whole picture, if `squares` brings it to size as `squeeze` does; else squeezed."
     w, h = picture.image.size
-    if (w, h) == (side, side) or ('torch' in sys.modules and w % side == h % side == 0 and max(w, h) <= 3 * side): return np.frombuffer(picture.pixels, np.uint8).reshape(h, w, 3)
+    if (w, h) == (side, side) or ('torch' in sys.modules and w % side == h % side == 0 and max(w, h) <= 3 * side):
+        return np.frombuffer(picture.pixels, np.uint8).reshape(h, w, 3)
     return np.asarray(squeeze(picture.image, side))
 
 def squares(
@@ -147,7 +148,8 @@ def look_at_image(
         seen = Look(bytes=raw.nbytes, bytes_digest=sha256(raw.cast('B') if raw.nbytes else b'').hexdigest()[:32])
         picture = upright(data, max(side, GREY))
         light, square = lighter(picture.image), before_squares(picture, side)
-        whole = seen._replace(width=picture.width, height=picture.height, colours=colours_of(square, picture.palette), pixels_digest=pixels_digest(picture), thumbnail=thumbnail(picture, data, light))
+        whole = seen._replace(width=picture.width, height=picture.height, colours=colours_of(square, picture.palette),
+                              pixels_digest=pixels_digest(picture), thumbnail=thumbnail(picture, data, light))
         if sharp: whole = whole._replace(sharpness=sharpness(light))
         return whole, square
     except Unreadable as e: problem = e.reason
@@ -305,7 +307,8 @@ def in_own_process(
         except (EOFError, OSError):
             if len(rows) > 1: return join_blocks([in_own_process(decoders, rows[i:i+1]) for i in range(len(rows))])
         finally: w.stop()
-    return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')], np.empty((0, 3, decoders.side, decoders.side), np.uint8))
+    return Block(rows, [Look(problem='the process that decoded it died, three times (out of memory?)')],
+                 np.empty((0, 3, decoders.side, decoders.side), np.uint8))
 
 # %% ../nbs/01b_scanning.ipynb #cec64a20
 def give_up(
@@ -313,7 +316,8 @@ def give_up(
     done: dict[int, Block], # where answers go, by number
 ) -> None:
     "Do without processes, and say so."
-    warnings.warn('Processes that decode cannot be started here; the images are decoded in this one, which is slower. In a script, put the call below: if __name__ == "__main__":')
+    warnings.warn('Processes that decode cannot be started here; the images are decoded in this one, which is slower. '
+                  'In a script, put the call below: if __name__ == "__main__":')
     decoders.n_workers, tasks = 0, [task for w in decoders.workers for task in w.tasks]
     decoders.__exit__()
     done.update((number, look_at_block(decoders.photos, rows, decoders.side, decoders.sharp)) for number, rows in tasks)
@@ -327,7 +331,8 @@ def join_blocks(
 
 # %% ../nbs/01b_scanning.ipynb #aec19db0
 VERSION = 4 # of what a look gives: raise it whenever the same image would give something else
-SCAN_COLUMNS = {'width': 'int64', 'height': 'int64', 'bytes': 'int64', 'colours': 'int8', 'sharpness': 'float32', 'bytes_digest': 'string', 'pixels_digest': 'string', 'problem': 'string'}
+SCAN_COLUMNS = {'width': 'int64', 'height': 'int64', 'bytes': 'int64', 'colours': 'int8', 'sharpness': 'float32',
+                'bytes_digest': 'string', 'pixels_digest': 'string', 'problem': 'string'}
 
 class Store:
     "Pieces in a folder."
@@ -398,7 +403,7 @@ class Thumbnails(Sequence[bytes]):
 @dataclass(eq=False)
 class Scanned:
     "What one pass over images leaves."
-    table: pd.DataFrame # a row an image: index, id, label (-1 for none), width, height, bytes, colours, sharpness (NaN if it was not asked for), bytes_digest, pixels_digest, problem ('' or why it cannot be read)
+    table: pd.DataFrame # a row an image: index, id, label (-1: none), and `SCAN_COLUMNS`: sharpness NaN if not asked for, problem '' or why it cannot be read
     x: np.ndarray # (m, d) float32, rows of length one, of the images without a problem
     thumbnails: Sequence[bytes] # JPEG, at most 96 pixels a side; b'' for images that cannot be read
     config: dict[str, Any] # what it was made with
@@ -417,7 +422,8 @@ def gather(
     import pandas as pd, pyarrow as pa
     facts = kept.select(list(SCAN_COLUMNS)).take(pa.array(at)).to_pandas()
     labels = np.full(len(photos), -1) if photos.labels is None else photos.labels
-    table = pd.concat([pd.DataFrame({'index': np.arange(len(photos)), 'id': pd.Series(photos.ids, dtype='str'), 'label': labels.astype(np.int64)}), facts.astype({c: 'str' for c, t in SCAN_COLUMNS.items() if t == 'string'})], axis=1)
+    table = pd.concat([pd.DataFrame({'index': np.arange(len(photos)), 'id': pd.Series(photos.ids, dtype='str'), 'label': labels.astype(np.int64)}),
+                       facts.astype({c: 'str' for c, t in SCAN_COLUMNS.items() if t == 'string'})], axis=1)
     wanted = at[(table.problem == '').to_numpy()]
     x, first = None, 0
     for chunk in kept['x'].chunks:
@@ -455,7 +461,8 @@ def encode_batch(
     if n == 0: return block, np.empty((0, 0), np.float32)
     if n < size: images = images[np.arange(size) % n]
     x = np.asarray(encoder(images), np.float32)
-    if x.ndim != 2 or len(x) != size: raise UserError(f'encoder {getattr(encoder, "name", encoder)!r} returned shape {x.shape} for {size} images; expected (images, numbers).')
+    if x.ndim != 2 or len(x) != size:
+        raise UserError(f'encoder {getattr(encoder, "name", encoder)!r} returned shape {x.shape} for {size} images; expected (images, numbers).')
     return Block(block.rows, block.seen, images[:0]), x[:n]
 
 # %% ../nbs/01b_scanning.ipynb #73f8e1a6
@@ -486,9 +493,10 @@ def look_and_encode(
     sharp: bool = False, # measure sharpness, too
 ) -> None:
     "Look at images, embed them, and keep it all."
-    on_cpu = getattr(encoder, 'device', 'cpu') == 'cpu'
-    size = min(256, max(BLOCK, getattr(encoder, 'batch_size', BLOCK if on_cpu else 256)))
-    ready, last = list[tuple[bytes, Look, bytes]](), time.monotonic() # not yet written: a mark, a look and a row of each image, in one append, between whose parts no Ctrl-C comes
+    device: str = getattr(encoder, 'device', 'cpu')
+    size = min(256, max(BLOCK, getattr(encoder, 'batch_size', BLOCK if device == 'cpu' else 256)))
+    # not yet written: a mark, a look and a row of each image, in one append, between whose parts no Ctrl-C comes
+    ready, last = list[tuple[bytes, Look, bytes]](), time.monotonic()
     def batches(decoded: Iterator[Block]) -> Iterator[Block]:
         several = []
         for block in decoded:
@@ -499,7 +507,8 @@ def look_and_encode(
         nonlocal ready, last
         if ready: store.add(*map(list, zip(*ready)))
         ready, last = [], time.monotonic()
-    with Decoders(photos, side, n_workers, sharp) as decoders, Workers(cpu_count() if on_cpu else 1) as w, progress(desc='reading and embedding', total=len(photos), initial=len(photos) - len(rows), unit=' images') as bar:
+    with (Decoders(photos, side, n_workers, sharp) as decoders, Workers(threads_for(device)) as w,
+          progress(desc='reading and embedding', total=len(photos), initial=len(photos) - len(rows), unit=' images') as bar):
         try:
             for block, x in w.map(encode_batch, batches(decoders.map(rows[s] for s in blocks(len(rows), BLOCK))), encoder, size):
                 rows_of_x = units_or_why(x)

@@ -163,7 +163,8 @@ def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `
 
 # %% ../nbs/06a_selections.ipynb #9477e170
 def facility_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
-    "Inside each cluster, greedily, the image that adds most to the sum of similarities to the nearest kept one, among candidates drawn at random (stochastic greedy, Mirzasoleiman et al., arXiv 1409.7938)."
+    """Inside each cluster, greedily, the image that adds most to the sum of similarities to the nearest kept one, among
+    candidates drawn at random (stochastic greedy, Mirzasoleiman et al., arXiv 1409.7938)."""
     return by_group(pool.groups.labels, m, lambda rows, q: rows[stochastic_greedy(pool.short[rows], q, rng)])
 
 def stochastic_greedy(
@@ -217,7 +218,8 @@ def d2(
     k: int = 10, # neighbours of each image
     gamma: float = 1., # how fast their messages fade with the squared distance
 ) -> np.ndarray: # (m,) int64, ascending
-    "Message passing on the graph of `k` nearest neighbours (`NEIGHBOURS` at most), then greedy picking that discounts the neighbours of what is picked (Maharana et al. 2023)."
+    """Message passing on the graph of `k` nearest neighbours (`NEIGHBOURS` at most), then greedy picking
+    that discounts the neighbours of what is picked (Maharana et al. 2023)."""
     neighbours, similarity = (a[:, :k] for a in pool.neighbours)
     weight = np.exp(-gamma * (2 - 2 * similarity)) # of a squared distance between unit rows
     score = 1 + weight.sum(1)
@@ -266,7 +268,7 @@ def distinct_images(
     sure: float = .9, # the probability from which a pair counts as copies
     k: int = 9, # candidates an image and round
     rounds: int = 5, # at most
-) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 rows that stay, ascending; (n,) float32 how probable it is that each of the others is a copy, 0 for those that stay
+) -> tuple[np.ndarray, np.ndarray]: # (m,) int64 rows that stay, ascending; (n,) float32 how probable each other is a copy, 0 for those that stay
     "One image of each group of verified copies, the first in the order of the data."
     stays, certain, seen = np.arange(len(x)), np.zeros(len(x), np.float32), np.empty(0, np.int64)
     for _ in range(rounds):
@@ -328,8 +330,11 @@ def difficulty(
         events[i] += (right[i] & ~now).float()
         right[i] = now; learned[i] |= now; seen[i] += 1
     data = Batches(split, *scale_of(split), 'cpu')
-    with threads(1): train_stack(data, {}, [np.arange(n)], [seed], len(images.classes), short, on_step=on_step) # more threads wait for each other where others compute too
-    if not length.isfinite().all(): raise Diverged(f'The short training of seed {seed}, which judges how hard images are, diverged. Take another seed, or a selection that uses no training, such as ours.')
+    with threads(1): # more threads wait for each other where others compute too
+        train_stack(data, {}, [np.arange(n)], [seed], len(images.classes), short, on_step=on_step)
+    if not length.isfinite().all():
+        raise Diverged(f'The short training of seed {seed}, which judges how hard images are, diverged. '
+                       'Take another seed, or a selection that uses no training, such as ours.')
     events[~learned] = short.epochs # never right: more often forgotten than any other (Toneva et al. 2019)
     return pd.DataFrame({'el2n': (length / (short.epochs - 1)).numpy(), 'forgetting': events.numpy(), 'wrong': (~right).numpy()})
 
@@ -409,7 +414,8 @@ def spaced_sample(
     rng: np.random.Generator, # who is drawn
     lean: float, # from −1 to 1, as in `leaning`
 ) -> np.ndarray: # (m,) int64, ascending
-    "The same draw, in which each image keeps its nearest neighbours out, as many as it stands for and `NEIGHBOURS` at most (sequential inhibition, Diggle 2003); if too few are left, the first that were kept out come back."
+    """The same draw, in which each image keeps its nearest neighbours out, as many as it stands for and `NEIGHBOURS` at most
+    (sequential inhibition, Diggle 2003); if too few are left, the first that were kept out come back."""
     order, near = drawn(leaning(pool.apart, lean), rng), pool.neighbours[0][:, :max(1, round(len(pool) / m) - 1)].tolist()
     free, stay, out = [True] * len(order), list[int](), list[int]()
     for i in order.tolist():
@@ -445,7 +451,8 @@ def cover_clusters(
 
 # %% ../nbs/06a_selections.ipynb #a9a27c10
 def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
-    "Without labels: where images are plentiful a sample with space in which the rare have the greater chance, elsewhere facility location that favours the common."
+    """Without labels: where images are plentiful a sample with space in which the rare have the
+    greater chance, elsewhere facility location that favours the common."""
     return spaced_sample(pool, m, rng, 1) if plentiful(pool.apart) else leaning_location(pool, m, rng, -1)
 
 def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
@@ -485,13 +492,16 @@ METHODS: dict[str, Method] = {
     'facility-location': Method(facility_location, 'stands for many', 'others stand for it'),
     'medoids': Method(medoids, 'nearest to the centre of a small cluster', 'another image of its small cluster is nearer to the centre'),
     'distinct': Method(distinct, 'no copy of another that stays', 'a copy of one that stays, or others stand for it'),
-    'originals': Method(originals, 'the only one of its original that stays, or one more by chance', 'a copy of one that stays, or left out by chance', 'copies'),
+    'originals': Method(originals, 'the only one of its original that stays, or one more by chance',
+                        'a copy of one that stays, or left out by chance', 'copies'),
     'random-labels': Method(inside_classes(random_subset), 'kept by chance in its class', 'removed by chance in its class', 'classes'),
     'moderate-labels': Method(moderate_labels, 'typical to a middling degree in its class', 'more or less typical than the middle of its class', 'labels'),
-    'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class', 'another image of its small cluster is nearer to the centre', 'labels'),
+    'medoids-labels': Method(inside_classes(medoids), 'nearest to the centre of a small cluster of its class',
+                             'another image of its small cluster is nearer to the centre', 'labels'),
     'el2n': Method(el2n, 'among the hardest for a short training', 'easier than those kept', 'training'),
     'forgetting': Method(forgetting, 'among the most often forgotten', 'less often forgotten than those kept', 'training'),
-    'ours': Method(ours, 'drawn: the rarer, the likelier', 'one like it was drawn, or it was not: the more common, the likelier', scarce=('stands for many', 'others stand for it')),
+    'ours': Method(ours, 'drawn: the rarer, the likelier', 'one like it was drawn, or it was not: the more common, the likelier',
+                   scarce=('stands for many', 'others stand for it')),
     'ours-labels': Method(ours_labels, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or hard beyond use', 'training'),
     'ccs': Method(ccs, 'drawn from its stratum of difficulty', 'not drawn from its stratum of difficulty, or among the hardest', 'training'),
 }

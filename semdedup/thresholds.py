@@ -64,7 +64,8 @@ def candidates(
     "Pairs of rows to be compared more closely, from the similarities of all pairs."
     with Workers() as w:
         parts = blocks(len(x), int(np.clip(2**23 // max(len(x), 1), 32, 256))) # a strip of 32 MB at most, up to 260,000 images
-        found = list(progress(w.map(candidate_rows, [p for p in parts if p.stop > 1], x, n_near, n_first, floor, pictures), 'candidates', len(parts), ' blocks'))
+        found = list(progress(w.map(candidate_rows, [p for p in parts if p.stop > 1], x, n_near, n_first, floor, pictures),
+                              'candidates', len(parts), ' blocks'))
     if not found: return np.empty(0, np.int64), np.empty(0, np.int64)
     later, earlier = map(np.concatenate, zip(*found))
     return later, earlier
@@ -124,7 +125,8 @@ class Mixture:
         return -(1 - self.share) * np.expm1(-np.exp(-(w - self.location) / self.scale))
     def doubt(self, w: np.ndarray) -> np.ndarray:
         "The probability that a nearest neighbour at `w` is another picture; what is nearer than copies mostly are is no less a copy."
-        log_odds = np.log(self.share / (1 - self.share)) + normal_logpdf(np.minimum(w, self.mean), self.mean, self.sd) - gumbel_logpdf(w, self.location, self.scale)
+        log_odds = (np.log(self.share / (1 - self.share))
+                    + normal_logpdf(np.minimum(w, self.mean), self.mean, self.sd) - gumbel_logpdf(w, self.location, self.scale))
         return 1 / (1 + np.exp(np.clip(log_odds, -700, 700)))
 
 # %% ../nbs/07c_thresholds.ipynb #980fe8fb
@@ -156,7 +158,7 @@ class Suggestion:
     "A threshold, and what it was read from."
     eps: float # duplicates have a similarity of at least 1 - eps
     why: str # one sentence
-    nearest: np.ndarray = field(repr=False) # (n,) similarity of each image to the most similar of those that come before it in keep order: each pair counts once
+    nearest: np.ndarray = field(repr=False) # (n,) similarity of each image to the most similar of those before it in keep order: each pair counts once
     chance: np.ndarray = field(repr=False) # (m,) similarity of random pairs
     found: int = 0 # so many of `nearest` reach the threshold
     odds: bool = False # are these probabilities, and not cosines?
@@ -172,7 +174,8 @@ class Suggestion:
         if bins['chance'] is not None: ax.stairs(bins['chance'], bins['edges'], color='.4', label='random pairs (scaled)')
         if bins['null'] is not None: ax.stairs(bins['null'], bins['edges'], color='C1', label='expected without a copy')
         ax.axvline(stretched(1 - self.eps, self.odds), color='C3', lw=1.5, label=f'suggested: eps = {self.eps:g}')
-        ax.set(xticks=stretched(np.array(TICKS[self.odds]), self.odds), xticklabels=[f'{t:g}' for t in TICKS[self.odds]], xlim=SPAN[self.odds], ylim=(0, 1.3 * max(np.max(count, initial=1), 1)), xlabel='similarity', ylabel='images')
+        ax.set(xticks=stretched(np.array(TICKS[self.odds]), self.odds), xticklabels=[f'{t:g}' for t in TICKS[self.odds]], xlim=SPAN[self.odds],
+               ylim=(0, 1.3 * max(np.max(count, initial=1), 1)), xlabel='similarity', ylabel='images')
         ax.legend(frameon=False, fontsize=8); ax.spines[['top', 'right']].set_visible(False)
         return ax
 
@@ -206,7 +209,8 @@ def suggest_from(
     made = lambda eps, why, fit=None: Suggestion(eps, why, nearest, chance, int((nearest >= 1 - eps - SLACK).sum()), odds, fit)
     fitted = np.sort(stretched(nearest[nearest < 1 - SURE[odds]], odds))
     if len(fitted) < SMALLEST:
-        few = f'only {len(fitted)} images have a neighbour that is not identical, too few for a distribution' if len(nearest) >= SMALLEST else f'{len(nearest) + 1} images are too few for a distribution'
+        few = (f'only {len(fitted)} images have a neighbour that is not identical, too few for a distribution' if len(nearest) >= SMALLEST else
+               f'{len(nearest) + 1} images are too few for a distribution')
         return made(default, f'{few}: eps={default:g} is the usual value')
     if len(fitted) > 5000: fitted = np.quantile(fitted, (np.arange(5000) + .5) / 5000)
     single, double = fit_mixture(fitted)
@@ -251,19 +255,22 @@ def fewer_are_expected(
 def widest_gap(
     w: np.ndarray, # (n,) ascending, on the stretched scale
     least: float, # copies lie above
-    few: Sequence[int] = (10, 20), # so many gaps below say how wide gaps are: the nearest, which may be too few, or more, which may be of another kind of picture
+    few: Sequence[int] = (10, 20), # so many gaps below say how wide gaps are: the nearest, maybe too few, or more, maybe of another kind of picture
     level: float = .05, # the chance of finding one where there is none
 ) -> tuple[float, float] | None: # its ends; None if no gap is wider than chance makes
     """The gap above which copies lie, if there is one.
 
-    The upper tail of nearest neighbours without copies is exponential, whatever lies below. In such a tail the gap under the c nearest, times c, is exponential too (Rényi 1953), for all c with one mean, which the m gaps below say: the ratio is F-distributed with 2 and 2 m degrees of freedom. The level is shared out among all that is tried."""
+    The upper tail of nearest neighbours without copies is exponential, whatever lies below. In such a tail the gap under the c nearest,
+    times c, is exponential too (Rényi 1953), for all c with one mean, which the m gaps below say: the ratio is F-distributed with 2 and
+    2 m degrees of freedom. The level is shared out among all that is tried."""
     best, ends = 0., None
     for m in few:
         upper = np.arange(max(int(np.searchsorted(w, least)), m + 1), len(w)) # the first above the gap
         if len(upper) == 0: continue
         c, gap = len(w) - upper, w[upper] - w[upper - 1]
         below = np.array([np.diff(w[u - m - 1:u]) @ (len(w) - np.arange(u - m, u)) / m for u in upper])
-        log_p = np.where(gap >= 1, -m * np.log1p(c * gap / np.maximum(below, 1e-9) / m) + np.log(len(few) * len(upper)), 0) # odds that differ by less than a factor of e divide nothing
+        # odds that differ by less than a factor of e divide nothing
+        log_p = np.where(gap >= 1, -m * np.log1p(c * gap / np.maximum(below, 1e-9) / m) + np.log(len(few) * len(upper)), 0)
         if log_p.min() < best: best, ends = float(log_p.min()), (float(w[upper[log_p.argmin()] - 1]), float(w[upper[log_p.argmin()]]))
     return ends if best < np.log(level) else None
 

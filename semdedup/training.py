@@ -29,8 +29,19 @@ __all__ = ['MODELS', 'REGIMES', 'TIED', 'Model', 'layer', 'MLP', 'conv_features'
 class Model(Protocol):
     "What the trainer needs of a model."
     at_once: int # replicas that a CPU trains together
-    def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]: ... # (c, h, w) of an image, and one generator a replica (R) → parameters, (R, …) each
-    def forward(self, params: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor: ... # parameters, and images (R, b, c, h, w) → logits (R, b, classes)
+    def init(self,
+        shape: tuple[int, ...], # (c, h, w) of an image
+        n_classes: int,
+        generators: list[torch.Generator], # one a replica (R)
+    ) -> list[torch.Tensor]: # (R, …) each
+        "Draw the parameters."
+        ...
+    def forward(self,
+        params: list[torch.Tensor], # as `init` made them
+        x: torch.Tensor, # images (R, b, c, h, w)
+    ) -> torch.Tensor: # (R, b, classes)
+        "Logits of each replica's own images."
+        ...
 
 # %% ../nbs/06_training.ipynb #c6c92562
 def layer(
@@ -45,7 +56,7 @@ def layer(
     return [draw(shape), draw((n_bias,))]
 
 # %% ../nbs/06_training.ipynb #cf401c1b
-class MLP:
+class MLP(Model):
     "The original's multilayer perceptron for 28 × 28 images: 784-128-64-10, ReLU."
     hidden, at_once = (128, 64), 13
     def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]:
@@ -66,12 +77,13 @@ def conv_features(
 ) -> torch.Tensor: # (R, b, features)
     "Convolutions with weights of its own for each replica, each followed by a halving of the side and ReLU."
     def tower(x: torch.Tensor, params: list[torch.Tensor], groups: int) -> torch.Tensor:
-        for weight, bias in zip(params[::2], params[1::2]): x = F.max_pool2d(F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=groups), 2).relu()
+        for weight, bias in zip(params[::2], params[1::2]):
+            x = F.max_pool2d(F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=groups), 2).relu()
         return x
     if grouped: return tower(x.transpose(0, 1).flatten(1, 2), params, len(x)).unflatten(1, (len(x), -1)).transpose(0, 1).flatten(2)
     return torch.stack([tower(o.contiguous(memory_format=torch.channels_last), [p[r:r + 1] for p in params], 1) for r, o in enumerate(x)]).flatten(2)
 
-class CNN:
+class CNN(Model):
     "The original's convolutional network for CIFAR-10: 16, 32, 64 channels, then 128 units."
     channels, hidden, at_once = (16, 32, 64), 128, 1
     def init(self, shape: tuple[int, ...], n_classes: int, generators: list[torch.Generator]) -> list[torch.Tensor]:
@@ -102,7 +114,9 @@ class Batches:
         self.x, self.y = torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
         if 4 * self.x.numel() <= most: self.x = self.standardise(self.x)
     def __len__(self) -> int: return len(self.y)
-    def standardise(self, x: torch.Tensor) -> torch.Tensor: return (x.float() - self.shift) * self.scale # images (…, c, h, w), uint8 → float32
+    def standardise(self, x: torch.Tensor) -> torch.Tensor: # images (…, c, h, w), uint8 → float32
+        "Each channel with mean 0 and standard deviation 1."
+        return (x.float() - self.shift) * self.scale
     def __getitem__(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: # rows (R, b) → (R, b, c, h, w) float32, (R, b) int64
         x = self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return x if x.is_floating_point() else self.standardise(x), self.y[rows]
@@ -212,7 +226,7 @@ def train_stack(
     recipe: Recipe, # model, epochs, batches, learning rate, precision
     steps: int | None = None, # optimiser steps; those of the recipe's epochs if not given
     checkpoints: int = 0, # how many times to measure accuracy on the way
-    on_step: Callable[[torch.Tensor, torch.Tensor], None] = lambda rows, errors: None, # called after each step with the images (R, b) and their errors (R, b, classes)
+    on_step: Callable[[torch.Tensor, torch.Tensor], None] = lambda rows, errors: None, # called after each step: the images (R, b), their errors (R, b, classes)
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]: # accuracy in per cent (R,) by evaluation; curve (replica, step, accuracy)
     "Train R replicas together, each on its own subset."
     model, device, n = MODELS[recipe.model], train.y.device, len(subsets[0])
@@ -229,7 +243,8 @@ def train_stack(
         e = gradients(model, params, *train[batch], recipe.precision)
         optimizer.step()
         on_step(batch, e)
-        if step + 1 in marks: curve.append(pd.DataFrame({'replica': range(len(seeds)), 'step': step + 1, 'accuracy': accuracy(model, params, list(evaluations.values())[-1])}))
+        if step + 1 in marks:
+            curve.append(pd.DataFrame({'replica': range(len(seeds)), 'step': step + 1, 'accuracy': accuracy(model, params, list(evaluations.values())[-1])}))
     return {k: accuracy(model, params, d) for k, d in evaluations.items()}, pd.concat(curve) if curve else pd.DataFrame()
 
 # %% ../nbs/06_training.ipynb #df33e97f
@@ -259,7 +274,7 @@ def stacks(
     runs: Sequence[Run], # what is to be trained
     steps: Sequence[int], # steps of each
     at_once: int, # replicas in a stack at most
-) -> list[np.ndarray]: # positions of the runs of each stack: equal epochs first, as a run that is stopped should have them; the longest trainings of each regime first
+) -> list[np.ndarray]: # positions of the runs of each stack: equal epochs first, as a stopped run should have them; the longest trainings of each regime first
     "Runs of equal size and equal steps, in stacks of nearly equal height."
     alike: dict[tuple[bool, int, int], list[int]] = {}
     for i, r in enumerate(runs): alike.setdefault((r.regime == 'epochs', steps[i], len(r.subset)), []).append(i)
@@ -290,7 +305,7 @@ def on_device(
     images: Images, # the whole data set
     needed: np.ndarray, # (m,) int64, training images that some run wants
     device: str, # where they go
-) -> tuple[Batches, dict[str, Batches]]: # those training images; and what accuracy is measured on: accuracy of test, and val_accuracy if there is a validation split
+) -> tuple[Batches, dict[str, Batches]]: # those training images; what accuracy is measured on: accuracy of test, val_accuracy if there is a validation split
     "A data set on a device, on one scale."
     mean, std = scale_of(images.train)
     splits = {'accuracy': images.test} | ({'val_accuracy': images.val} if images.val else {})
@@ -319,10 +334,11 @@ class Trainer:
         def on_step(rows: torch.Tensor, errors: torch.Tensor) -> None:
             if self.stopped.is_set(): raise Stopped
             self.bar.update(len(part))
-        scores, curve = train_stack(self.data, self.evaluations, [np.searchsorted(self.needed, r.subset) for r in runs], [r.seed for r in runs], self.n_classes, self.recipe,
-                                    steps, self.checkpoints if runs[0].regime == 'steps' else 0, on_step)
+        scores, curve = train_stack(self.data, self.evaluations, [np.searchsorted(self.needed, r.subset) for r in runs], [r.seed for r in runs],
+                                    self.n_classes, self.recipe, steps, self.checkpoints if runs[0].regime == 'steps' else 0, on_step)
         seconds = (time.perf_counter() - start) / len(part)
-        return pd.DataFrame({'n_train': len(runs[0].subset), 'steps': steps, **{k: np.asarray(v, float) for k, v in scores.items()}, 'train_seconds': seconds}, index=part), curve
+        return pd.DataFrame({'n_train': len(runs[0].subset), 'steps': steps, **{k: np.asarray(v, float) for k, v in scores.items()},
+                             'train_seconds': seconds}, index=part), curve
 
 # %% ../nbs/06_training.ipynb #9998913b
 def train(
@@ -332,7 +348,7 @@ def train(
     device: str | None = 'cpu', # cpu, cuda, mps; None for the best there is
     at_once: int | None = None, # replicas in a stack: the model's own on a CPU, 256 on a GPU if not given
     checkpoints: int = 0, # accuracies on the way, where steps are equal
-    done: Callable[[np.ndarray, pd.DataFrame, pd.DataFrame], None] | None = None, # called with (positions of the runs, their results, their curve) after each stack
+    done: Callable[[np.ndarray, pd.DataFrame, pd.DataFrame], None] | None = None, # called after each stack: (positions of its runs, their results, their curve)
     until: float | None = None, # no stack is begun after this moment (`time.time()`): its runs are left out
 ) -> pd.DataFrame: # a row a run: n_train, steps, accuracy (per cent), val_accuracy if there is a validation split, train_seconds
     "Train every run, those of equal size and steps together and those that are the same once; seconds are those of the stack, shared out equally."
@@ -345,8 +361,10 @@ def train(
     alike = {same[0]: same for same in same_runs(runs)}
     steps = {i: recipe.steps(len(images.train) if runs[i].regime == 'steps' else len(runs[i].subset)) for i in alike}
     once, work, results = list(alike), Trainer(images, runs, steps, recipe, device, checkpoints, until), []
-    parts = [[once[p] for p in part] for part in stacks([runs[i] for i in once], list(steps.values()), at_once or (MODELS[recipe.model].at_once if device == 'cpu' else 256))]
-    with progress(desc='training', total=sum(steps.values()), unit=' steps', unit_scale=True) as work.bar, Workers() if device == 'cpu' else nullcontext() as workers:
+    parts = [[once[p] for p in part]
+             for part in stacks([runs[i] for i in once], list(steps.values()), at_once or (MODELS[recipe.model].at_once if device == 'cpu' else 256))]
+    with (progress(desc='training', total=sum(steps.values()), unit=' steps', unit_scale=True) as work.bar,
+          Workers() if device == 'cpu' else nullcontext() as workers):
         try:
             for part, outcome in zip(parts, workers.map(work, parts) if workers else map(work, parts)):
                 if outcome is None: continue
@@ -356,7 +374,8 @@ def train(
         finally: work.stopped.set()
     if not results: return pd.DataFrame()
     table = pd.concat(results).sort_index()
-    if table.accuracy.isna().any(): warnings.warn(f'{int(table.accuracy.isna().sum())} of {len(table)} trainings diverged (their accuracy is NaN): a smaller learning rate may help.')
+    if table.accuracy.isna().any():
+        warnings.warn(f'{int(table.accuracy.isna().sum())} of {len(table)} trainings diverged (their accuracy is NaN): a smaller learning rate may help.')
     return table
 
 # %% ../nbs/06_training.ipynb #624ea344
@@ -419,13 +438,19 @@ def kept_rows(
 ) -> np.ndarray: # (m,) int64
     "The training images that a selection keeps; raises `UserError` if it is none of these."
     n = len(images.train)
-    if isinstance(selection, Selection) and len(selection) != n: raise UserError(f'Selection {i} was made of {len(selection)} images; {images.name} has {n} training images. Give selections of these.')
+    if isinstance(selection, Selection) and len(selection) != n:
+        raise UserError(f'Selection {i} was made of {len(selection)} images; {images.name} has {n} training images. Give selections of these.')
     rows = selection.keep if isinstance(selection, Selection) else np.asarray(selection)
     if rows.dtype == bool and rows.shape == (n,): return np.flatnonzero(rows)
     if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in 'iu'):
-        raise UserError(f'Selection {i} has shape {rows.shape} and type {rows.dtype}; expected a Selection, the rows that are kept as whole numbers, or a mask of {n}.')
-    if len(rows) and not 0 <= rows.min() <= rows.max() < n: raise UserError(f'Selection {i} names row {rows.max() if rows.max() >= n else rows.min()}; {images.name} has {n} training images, from 0 on. Give rows of these.')
-    if len(np.unique(rows)) < len(rows): raise UserError(f'Selection {i} names {len(rows) - len(np.unique(rows))} of its rows more than once: random subsets of its size have each image once. Give each row once.')
+        raise UserError(f'Selection {i} has shape {rows.shape} and type {rows.dtype}; '
+                        f'expected a Selection, the rows that are kept as whole numbers, or a mask of {n}.')
+    if len(rows) and not 0 <= rows.min() <= rows.max() < n:
+        raise UserError(f'Selection {i} names row {rows.max() if rows.max() >= n else rows.min()}; '
+                        f'{images.name} has {n} training images, from 0 on. Give rows of these.')
+    if len(np.unique(rows)) < len(rows):
+        raise UserError(f'Selection {i} names {len(rows) - len(np.unique(rows))} of its rows more than once: '
+                        'random subsets of its size have each image once. Give each row once.')
     return rows.astype(np.int64)
 
 # %% ../nbs/06_training.ipynb #5d5c25fb
@@ -456,7 +481,8 @@ def beside_chance(
         own, chance = [t[t.kind == k].set_index('seed').accuracy for k in (name, 'random')]
         mean, ci = interval(own)
         gain, gain_ci = difference(own, chance) if name != 'full' else (math.nan, math.nan)
-        rows.append(dict(selection=name, kept=int(t.n_train.iloc[0]), accuracy=mean, ci95=ci, random=chance.mean(), gain=gain, gain_ci95=gain_ci, seconds=t[t.kind == name].train_seconds.mean()))
+        rows.append(dict(selection=name, kept=int(t.n_train.iloc[0]), accuracy=mean, ci95=ci, random=chance.mean(),
+                         gain=gain, gain_ci95=gain_ci, seconds=t[t.kind == name].train_seconds.mean()))
     return pd.DataFrame(rows)
 
 # %% ../nbs/06_training.ipynb #9b0522fe

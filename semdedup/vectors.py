@@ -61,14 +61,16 @@ class Vectors:
         self.parts, self.ids, self.rows, self.stamps = parts, ids, rows, stamps or {}
         self.ends = np.cumsum([len(p) for p in parts])
         self.shape, self.dtype = (int(self.ends[-1]) if rows is None else len(rows), parts[0].shape[1]), parts[0].dtype
-        self.lengths: np.ndarray = LATER # (n,) float64 Euclidean lengths of the rows, NaN where a value is not finite; this and the next ones are known after `check`
+        # this and the next ones are known after `check`
+        self.lengths: np.ndarray = LATER # (n,) float64 Euclidean lengths of the rows, NaN where a value is not finite
         self.data = '' # a digest of the content
         self.is_unit, self.off_unit = False, 0. # are all rows of length one, and by how much does a length differ from it then?
         self.extreme = False # is there a length whose square float32 does not hold?
         self.scratch: Any = None # keeps temporary files for as long as these rows are wanted
     shareable = True # sent to each machine of a cluster once
     def __getstate__(self) -> dict[str, Any]: # maps travel as paths: what lies in files stays there
-        files = [(p.filename, p.dtype.str, p.offset, p.shape) if isinstance(p, np.memmap) and isinstance(p.base, mmap.mmap) and p.flags.c_contiguous else p for p in self.parts]
+        files = [(p.filename, p.dtype.str, p.offset, p.shape)
+                 if isinstance(p, np.memmap) and isinstance(p.base, mmap.mmap) and p.flags.c_contiguous else p for p in self.parts]
         return {**self.__dict__, 'parts': files, 'scratch': None}
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
@@ -105,13 +107,15 @@ class Vectors:
         lengths = np.concatenate([l for l, _ in seen])
         there = lengths[lengths > 0]
         off, extreme = np.abs(there - 1), bool(len(there) and (there.min() < 1e-30 or there.max() > 1e30))
-        return self.checked(lengths, digest(self.dtype.str, self.shape, [d.hex() for _, d in seen]), float(off.max()) if len(off) == len(self) and off.max() <= 1e-5 else None, extreme)
+        return self.checked(lengths, digest(self.dtype.str, self.shape, [d.hex() for _, d in seen]),
+                            float(off.max()) if len(off) == len(self) and off.max() <= 1e-5 else None, extreme)
     def require_valid(self,
         what: str = 'embeddings', # how the error calls them
         zero: bool = True, # are zero rows invalid too?
     ) -> Vectors: # the same
         "Raise `UserError` for rows that are not finite, or all zero and so without direction; it names the first, and how many there are."
-        for bad, words in (np.isnan(self.lengths), 'hold NaN or infinity'), (self.lengths == 0 if zero else np.zeros(0), 'are all zero, and have no direction to compare'):
+        for bad, words in ((np.isnan(self.lengths), 'hold NaN or infinity'),
+                           (self.lengths == 0 if zero else np.zeros(0), 'are all zero, and have no direction to compare')):
             rows = np.flatnonzero(bad)
             if len(rows): raise UserError(f'{what}: {len(rows)} of {len(self)} rows {words} ({some_rows(rows)}). Remove or repair them.')
         return self
@@ -119,7 +123,8 @@ class Vectors:
         "Raise `UserError` if a file has changed since it was opened."
         for path, before in self.stamps.items():
             if not os.path.exists(path): raise UserError(f'{path} was removed while it was being read. Put it back, and run again.')
-            if stamp(path) != before: raise UserError(f'{path} changed while it was being read: the result would be a mixture of old and new. Run again when nothing writes to it.')
+            if stamp(path) != before:
+                raise UserError(f'{path} changed while it was being read: the result would be a mixture of old and new. Run again when nothing writes to it.')
         return self
 
     def subset(self,
@@ -166,14 +171,16 @@ def join(
     rows = [np.arange(len(v)) if v.rows is None else v.rows for v in (a, b)]
     v = Vectors(a.parts + b.parts, None, np.r_[rows[0], rows[1] + a.ends[-1]], {**a.stamps, **b.stamps})
     v.scratch = a.scratch, b.scratch
-    return v.checked(np.r_[a.lengths, b.lengths], digest(a.data, b.data), max(a.off_unit, b.off_unit) if a.is_unit and b.is_unit else None, a.extreme or b.extreme)
+    return v.checked(np.r_[a.lengths, b.lengths], digest(a.data, b.data),
+                     max(a.off_unit, b.off_unit) if a.is_unit and b.is_unit else None, a.extreme or b.extreme)
 
 # %% ../nbs/01a_vectors.ipynb #1b45e1af
 def open_npy(
     path: Path, # a .npy file
 ) -> np.ndarray: # (n, d) memory map
     "Map a `.npy` file."
-    with readable(f'{path} is not a .npy file with a matrix of numbers, or is damaged', 'Write it again with np.save.'): return np.load(path, mmap_mode='r', allow_pickle=False)
+    with readable(f'{path} is not a .npy file with a matrix of numbers, or is damaged', 'Write it again with np.save.'):
+        return np.load(path, mmap_mode='r', allow_pickle=False)
 
 # %% ../nbs/01a_vectors.ipynb #55fed44f
 def as_matrix(
@@ -186,8 +193,10 @@ def as_matrix(
         x = (x.float() if str(x.dtype) == 'torch.bfloat16' else x).numpy()
     try: x = x if isinstance(x, np.ndarray) else np.asarray(x)
     except ValueError as e: raise UserError(f'{what} are not a matrix of numbers: {e}') from e
-    if isinstance(x, np.ma.MaskedArray): x = x.astype(np.float64 if x.dtype.kind in 'iu' else x.dtype).filled(np.nan) # type: ignore[attr-defined] # what is masked is missing; astype keeps the mask
-    if x.ndim != 2 or x.dtype.kind not in 'fiu' or x.shape[1] == 0: raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
+    if isinstance(x, np.ma.MaskedArray): # what is masked is missing
+        x = x.astype(np.float64 if x.dtype.kind in 'iu' else x.dtype).filled(np.nan) # type: ignore[attr-defined] # astype keeps the mask
+    if x.ndim != 2 or x.dtype.kind not in 'fiu' or x.shape[1] == 0:
+        raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
     return x
 
 # %% ../nbs/01a_vectors.ipynb #e76fdda2
@@ -201,7 +210,8 @@ def vector_columns(
     is_list = lambda f: t.is_list(f.type) or t.is_large_list(f.type) or t.is_fixed_size_list(f.type)
     is_number = lambda f: t.is_floating(f.type)
     check_column(path, column, schema.names)
-    if column and not (is_list(schema.field(column)) or isinstance(schema.field(column).type, pa.BaseExtensionType)): raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected lists of numbers.')
+    if column and not (is_list(schema.field(column)) or isinstance(schema.field(column).type, pa.BaseExtensionType)):
+        raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected lists of numbers.')
     lists = [column] if column else [f.name for f in schema if is_list(f) and (t.is_floating(f.type.value_type) or t.is_integer(f.type.value_type))]
     if len(lists) == 1: return lists
     if lists: raise UserError(f'{path} has several columns of vectors ({", ".join(lists)}). Say which one with column=.')
@@ -240,7 +250,9 @@ def batch_matrix(
     there = lengths >= 0
     d = col.type.list_size if hasattr(col.type, 'list_size') else int(lengths.max(initial=-1))
     if not there.any(): return np.full((len(col), max(d, 0)), np.nan, kind if np.dtype(kind).kind == 'f' else np.float32)
-    if d < 1 or (lengths[there] != d).any(): raise UserError(f'{path}: the vectors of column {columns[0]!r} have lengths from {lengths[there].min() if there.any() else 0} to {max(d, 0)}; they must agree.')
+    if d < 1 or (lengths[there] != d).any():
+        raise UserError(f'{path}: the vectors of column {columns[0]!r} have lengths from {lengths[there].min() if there.any() else 0} to {max(d, 0)}; '
+                        'they must agree.')
     out = np.full((len(col), d), np.nan, kind if np.dtype(kind).kind == 'f' else np.float32)
     flat = col.flatten() # leaves the values of null lists out
     out[there] = flat.to_numpy(zero_copy_only=False).reshape(-1, d)
@@ -250,7 +262,7 @@ def batch_matrix(
 def vector_batches(
     path: Path, # a Parquet or Arrow file
     column: str | None = None, # the column with the vectors
-) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]: # how many rows the file says it has; for each batch vectors (b, d), and values of a column `id` if there is one
+) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]: # how many rows it says it has; for each batch vectors (b, d), and values of column `id` if any
     "The vectors of a table piece by piece; raises `UserError` where they do not agree with each other or with the file."
     schema, n, rows = table_batches(path)
     if n == 0: raise UserError(f'{path} has no rows.')
@@ -279,7 +291,8 @@ def to_npy(
 ) -> tuple[Path, np.ndarray | None]: # `target`, and the values of a column `id`, if there is one
     "Write the vectors of a table as `.npy`, batch by batch."
     ids, dtype = [], None
-    with readable(f'{path} cannot be read as {"Parquet" if path.suffix in (".parquet", ".pq") else "Arrow"}', 'Write it again, or leave it out.'), atomic_write(target) as tmp, open(tmp, 'wb') as f:
+    with readable(f'{path} cannot be read as {"Parquet" if path.suffix in (".parquet", ".pq") else "Arrow"}',
+                  'Write it again, or leave it out.'), atomic_write(target) as tmp, open(tmp, 'wb') as f:
         n, pieces = vector_batches(path, column)
         for x, some in pieces:
             if dtype is None:
@@ -297,7 +310,8 @@ def shard_files(
 ) -> list[Path]: # the files, in natural order
     "The shards of a folder; all of one kind."
     if not path.exists(): raise UserError(f'{path}: there is no such file or folder.')
-    files = sorted((p for p in path.iterdir() if p.suffix in SUFFIXES and not p.name.startswith('.')), key=lambda p: natural(p.name)) if path.is_dir() else [path]
+    files = (sorted((p for p in path.iterdir() if p.suffix in SUFFIXES and not p.name.startswith('.')), key=lambda p: natural(p.name))
+             if path.is_dir() else [path])
     if not files: raise UserError(f'{path} holds no files of embeddings ({", ".join(SUFFIXES)}).')
     kinds = {p.suffix for p in files}
     if len(kinds) > 1: raise UserError(f'{path} holds files of different kinds ({", ".join(sorted(kinds))}). Leave one kind in it, or give a list of files.')

@@ -27,5 +27,6 @@ def test_leanings_are_trained_once_and_compared(tmp_path):
     first, table = run(), out.read_bytes() if out.exists() else None
     assert first.returncode == 0 and table, first.stderr
     named = {line.split('|')[3].strip() for line in first.stdout.splitlines() if '%' not in line and 'fmnist-mini' in line}
-    assert len(table.splitlines()) == 1 + 2 * 7 and named == {'draw the rare', 'draw the common, with space', 'draw the rare, with space', 'cover the common', 'cover both alike', 'cover the rare'}
+    assert len(table.splitlines()) == 1 + 2 * 7 and named == {'draw the rare', 'draw the common, with space', 'draw the rare, with space',
+                                                              'cover the common', 'cover both alike', 'cover the rare'}
     assert run().stdout == first.stdout and out.read_bytes() == table

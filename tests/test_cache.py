@@ -32,9 +32,11 @@ def bit_flipped(file):
 DAMAGES = {
     'empty': lambda file: file.write_bytes(b''), 'text': lambda file: file.write_text('no embeddings'),
     'cut': lambda file: file.write_bytes(file.read_bytes()[:-100]), 'cut in its header': lambda file: file.write_bytes(file.read_bytes()[:50]),
-    'a bit flipped': bit_flipped, 'other numbers': rewritten(dict(x=np.ones((40, 8), np.float32))), 'another tensor': rewritten(dict(weight=np.ones((40, 8), np.float32))),
+    'a bit flipped': bit_flipped, 'other numbers': rewritten(dict(x=np.ones((40, 8), np.float32))),
+    'another tensor': rewritten(dict(weight=np.ones((40, 8), np.float32))),
     'foreign': lambda file: save_file(dict(weight=np.ones(3)), file), 'without checksum': rewritten(sha256=None),
-    'another configuration': rewritten(config='{"encoder": "rows", "version": 2}'), 'no configuration': rewritten(config=None), 'no JSON': rewritten(config='{'),
+    'another configuration': rewritten(config='{"encoder": "rows", "version": 2}'), 'no configuration': rewritten(config=None),
+    'no JSON': rewritten(config='{'),
 }
 
 @pytest.mark.parametrize('damage', DAMAGES.values(), ids=DAMAGES)
@@ -51,7 +53,9 @@ def test_a_cache_that_cannot_be_trusted_is_computed_again(tmp_path, images, dama
     assert encoder.calls == 0 and list(tmp_path.iterdir()) == [file]
 
 def test_other_images_or_another_encoder_have_files_of_their_own(tmp_path, images):
-    for version, data in (1, images), (2, images), (1, images[::-1]), (1, images[:, :, ::-1]): embed(data, encoder := Rows(version), cache=tmp_path); assert encoder.calls
+    for version, data in (1, images), (2, images), (1, images[::-1]), (1, images[:, :, ::-1]):
+        embed(data, encoder := Rows(version), cache=tmp_path)
+        assert encoder.calls
     assert len(list(tmp_path.iterdir())) == 4
     assert metadata_of(next(tmp_path.iterdir())).keys() == {'config', 'sha256'}
 
@@ -103,8 +107,10 @@ FORGERIES = {
     'cut': (lambda path: path.write_bytes(path.read_bytes()[:-200]), 'damaged'),
     'foreign': (lambda path: pd.DataFrame(dict(a=[1])).to_parquet(path), 'not a selection'),
     'its table alone': (lambda path: pd.read_parquet(path).to_parquet(path), 'not a selection'),
-    'no JSON': (with_table(lambda t: t, lambda m: {'semdedup': '{'}), 'not a selection'), 'a list': (with_table(lambda t: t, lambda m: {'semdedup': '[]'}), 'selection'),
-    'a later format': (stamped(format=FORMAT + 1), f'format {FORMAT + 1}; this version of semdedup reads format {FORMAT}'), 'no format': (stamped(format=None), 'format None'),
+    'no JSON': (with_table(lambda t: t, lambda m: {'semdedup': '{'}), 'not a selection'),
+    'a list': (with_table(lambda t: t, lambda m: {'semdedup': '[]'}), 'selection'),
+    'a later format': (stamped(format=FORMAT + 1), f'format {FORMAT + 1}; this version of semdedup reads format {FORMAT}'),
+    'no format': (stamped(format=None), 'format None'),
     'no configuration': (stamped(config=None), 'selection.parquet'), 'a column missing': (with_table(lambda t: t.drop_columns('kept')), 'lacks .*kept'),
     'text for numbers': (with_table(lambda t: t.set_column(t.column_names.index('cluster'), 'cluster', pa.array(['a'] * len(t)))), 'selection.parquet'),
 }
@@ -127,7 +133,8 @@ def test_a_manifest_that_is_not_there_is_named(tmp_path):
 
 def four_trainings(out, regime):
     "The function that makes, or goes on with, four small trainings in a folder."
-    config = grids.Config('digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('common',), n_clusters=4, epochs=1, regimes=(regime,), seeds=1)
+    config = grids.Config('digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('common',), n_clusters=4, epochs=1,
+                          regimes=(regime,), seeds=1)
     images, _ = holdout(load_images('digits'))
     return lambda: grids.train_grid(images, {'pixels': embed(images, 'pixels')}, config, out, checkpoints=2)[:2]
 
@@ -181,5 +188,6 @@ def test_what_safetensors_says_of_the_system(tmp_path, monkeypatch, said, kind):
     "A full disk is a sentence; anything else is passed on, and nothing is left behind."
     def refuse(*args, **kwargs): raise SafetensorError(said)
     monkeypatch.setattr(embeddings, 'save_file', refuse)
-    with pytest.raises(kind, match='disk is full' if kind is UserError else 'header'): embeddings.write_cache(tmp_path/'x.safetensors', np.eye(2, dtype=np.float32), {})
+    with pytest.raises(kind, match='disk is full' if kind is UserError else 'header'):
+        embeddings.write_cache(tmp_path/'x.safetensors', np.eye(2, dtype=np.float32), {})
     assert list(tmp_path.iterdir()) == []

@@ -52,7 +52,8 @@ def folder(tmp_path):
 def cases(by_id): return [pytest.param(*v, id=k) for k, v in by_id.items()]
 def short(v): return v.split()[0] if v in COMMANDS else v if isinstance(v, str) and v.startswith('--') else ''
 
-COMMANDS = RUN, SWEEP, REPORT = ['run --dataset digits --epochs 1 --n_clusters 8', 'sweep --dataset digits --epochs 1 --seeds 1', 'report --dataset digits --epochs 1 --seeds 1']
+COMMANDS = RUN, SWEEP, REPORT = ['run --dataset digits --epochs 1 --n_clusters 8', 'sweep --dataset digits --epochs 1 --seeds 1',
+                                 'report --dataset digits --epochs 1 --seeds 1']
 
 # What is asked for
 
@@ -147,7 +148,8 @@ USE = 'run --dataset my.npz --epochs 1 --n_clusters 3 --ratio 50'.split()
     'four channels': (dict(train_images=np.ones((60, 8, 8, 4), np.uint8)), ['(60, 8, 8, 4)', '1 or 3 channels']),
     'rows of pixels': (dict(train_images=np.ones((60, 64), np.uint8)), '(60, 64)'),
     'text for images': (dict(train_images=np.full((60, 8, 8), 'x')), 'of type <U1'),
-    'a black image': (dict(train_images=arrays()['train_images'] * (np.arange(60) != 5)[:, None, None].astype(np.uint8)), ['1 of 60 rows are all zero', 'rows 5']),
+    'a black image': (dict(train_images=arrays()['train_images'] * (np.arange(60) != 5)[:, None, None].astype(np.uint8)),
+                      ['1 of 60 rows are all zero', 'rows 5']),
     'text for labels': (dict(train_labels=np.array(['cat', 'dog'] * 30)), ['training labels', 'whole numbers from 0']),
     'fractions for labels': (dict(train_labels=np.arange(60) % 3 + .5), ['training labels', 'whole numbers from 0']),
     'negative label': (dict(train_labels=np.arange(60) % 3 - 1), ['training labels', '-1']),
@@ -251,7 +253,8 @@ def test_other_images_under_the_same_name_are_noticed(folder):
 def test_results_of_another_checkout_are_kept(folder):
     "A clone has tables and no .state: without --resume they are made anew, and the old ones are still there."
     np.savez(folder/'my.npz', **arrays()); said = []
-    again = lambda **more: reports.make_report(grids.Config(str(folder/'my.npz'), encoders=('pixels',), n_clusters=3), folder/'out', stages=(), say=said.append, **more)
+    again = lambda **more: reports.make_report(grids.Config(str(folder/'my.npz'), encoders=('pixels',), n_clusters=3), folder/'out',
+                                               stages=(), say=said.append, **more)
     again(); shutil.rmtree(folder/'out'/'.state'); (folder/'out'/'results.parquet').write_text('hours')
     again(resume=True); assert (folder/'out'/'results.parquet').read_text() == 'hours' and not said
     shutil.rmtree(folder/'out'/'.state'); again()
@@ -290,9 +293,12 @@ def test_a_limit_on_file_sizes_is_named(folder):
     is_one_sentence(*command(folder, *RUN.split(), '--out', 'out', file_size=8192), ['Cannot write', 'selection.parquet'])
     is_whole(folder/'out')
 
-@pytest.mark.parametrize('error, code, says', [(OSError(errno.ENOSPC, 'No space left on device', 'x.csv'), 2, 'semdedup: x.csv cannot be read or written: the disk is full: free some space, and run the same command again.\n'),
-                                               (OSError(errno.EDQUOT, 'Quota'), 2, 'semdedup: A file cannot be read or written: the disk quota is used up: free some space, and run the same command again.\n'),
-                                               (KeyboardInterrupt(), 130, 'semdedup: stopped. What was finished is kept: the same command goes on from there.\n')], ids=['full', 'quota', 'Ctrl-C'])
+@pytest.mark.parametrize('error, code, says', [
+    (OSError(errno.ENOSPC, 'No space left on device', 'x.csv'), 2,
+     'semdedup: x.csv cannot be read or written: the disk is full: free some space, and run the same command again.\n'),
+    (OSError(errno.EDQUOT, 'Quota'), 2,
+     'semdedup: A file cannot be read or written: the disk quota is used up: free some space, and run the same command again.\n'),
+    (KeyboardInterrupt(), 130, 'semdedup: stopped. What was finished is kept: the same command goes on from there.\n')], ids=['full', 'quota', 'Ctrl-C'])
 def test_what_a_library_could_not_write_is_a_sentence(capsys, error, code, says):
     def command(): raise error
     with pytest.raises(typer.Exit) as e: friendly(command)()

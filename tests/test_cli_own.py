@@ -8,7 +8,8 @@ from test_cli import command, contents, is_refused
 from semdedup import dedup
 from semdedup.cli import begin_results
 
-TILES = [Image.fromarray(np.ascontiguousarray(im[y:y + 140, x:x + 140])) for im in load_sample_images().images for y in (0, 142, 284) for x in (0, 142, 284, 426)]
+TILES = [Image.fromarray(np.ascontiguousarray(im[y:y + 140, x:x + 140]))
+         for im in load_sample_images().images for y in (0, 142, 284) for x in (0, 142, 284, 426)]
 
 @pytest.fixture(scope='module')
 def album(tmp_path_factory):
@@ -36,11 +37,13 @@ def files(folder): return sorted(p.relative_to(folder).as_posix() for p in folde
 def test_dedup_and_nothing_is_deleted(folder):
     before = contents(folder)
     out, _ = run(folder, 'dedup', 'photos', '--eps', '.5')
-    assert files(folder/'photos-deduped') == ['config.json', 'index.html', 'manifest.parquet'] and {k: v for k, v in contents(folder).items() if not k.startswith('photos-deduped')} == before
+    assert (files(folder/'photos-deduped') == ['config.json', 'index.html', 'manifest.parquet']
+            and {k: v for k, v in contents(folder).items() if not k.startswith('photos-deduped')} == before)
     t = manifest(folder/'photos-deduped')
     assert len(t) == 29 and t['kept'].sum() == 24 and '4: 0 the same file, 0 the same pixels, 4 near-copies' in out and '1 cannot be read' in out
 
-@pytest.mark.parametrize('args', [['dedup', 'photos', '--eps', '0.5', '--keep', 'first', '--no-verify', '--out', 'my out', '--csv'], ['leaks', 'photos/a', 'photos/b', '--eps', '0.2', '--out', 'out']])
+@pytest.mark.parametrize('args', [['dedup', 'photos', '--eps', '0.5', '--keep', 'first', '--no-verify', '--out', 'my out', '--csv'],
+                                  ['leaks', 'photos/a', 'photos/b', '--eps', '0.2', '--out', 'out']])
 def test_the_page_says_what_made_it(folder, args):
     run(folder, *args)
     page = (folder/args[args.index('--out') + 1]/'index.html').read_text(encoding='utf-8')
@@ -57,7 +60,8 @@ def test_the_same_is_said_after_a_page_has_chosen_another_size(album):
     "Where the pictures were compared, their similarity decides; beyond that nobody knows."
     found = dedup(album, target=24)
     assert set(found.table['reason'][found.table['duplicate_of'] >= 0]) == {'near-duplicate of an image that stays'}
-    assert 'near-duplicate of an image that stays' in set(found.resize(25).table['reason']) and set(dedup(album, target=20, verify=False, encoder='pixels').table['reason']) & {'similar to an image that stays'}
+    assert ('near-duplicate of an image that stays' in set(found.resize(25).table['reason'])
+            and set(dedup(album, target=20, verify=False, encoder='pixels').table['reason']) & {'similar to an image that stays'})
 
 def test_a_run_that_is_refused_changes_nothing(folder):
     "Another selection must not go into the same folder of images, and the manifest must go on saying what is there."
@@ -85,9 +89,12 @@ def test_a_suggested_threshold_is_said(folder):
 def test_lists_are_for_pipes(folder):
     out, _ = run(folder, 'dedup', 'photos', '--eps', '.5', '--list', '--out', 'out')
     t = manifest(folder/'out')
-    assert [os.path.relpath(p, folder/'photos').replace(os.sep, '/') for p in out.splitlines()] == t['id'][t['kept']].tolist() and all((folder/p).exists() for p in out.splitlines())
+    assert ([os.path.relpath(p, folder/'photos').replace(os.sep, '/') for p in out.splitlines()] == t['id'][t['kept']].tolist()
+            and all((folder/p).exists() for p in out.splitlines()))
 
-@pytest.mark.parametrize('verb, table', [(['dedup', 'photos', '--eps', '.05'], 'manifest'), (['leaks', 'photos/a', 'photos/b', '--eps', '.05'], 'leaks'), (['prune', 'photos', '--n-clusters', '2'], 'manifest')])
+@pytest.mark.parametrize('verb, table', [(['dedup', 'photos', '--eps', '.05'], 'manifest'),
+                                         (['leaks', 'photos/a', 'photos/b', '--eps', '.05'], 'leaks'),
+                                         (['prune', 'photos', '--n-clusters', '2'], 'manifest')])
 def test_a_network_in_sixteen_bits(folder, verb, table):
     for precision in 'float32', 'bfloat16': run(folder, *verb, '--encoder', 'efficientnet-lite0', '--precision', precision, '--out', precision)
     exact, short = [manifest(folder/p, table) for p in ('float32', 'bfloat16')]
@@ -104,7 +111,8 @@ def test_a_folder_of_what_stays_and_csv(folder, flag):
 def test_what_a_killed_run_was_writing_goes(tmp_path, eps):
     "And nothing else that is hidden; with another configuration the old tables go too, and images never."
     begin_results(tmp_path, 'dedup', dict(eps=.5))
-    for name in '.index.html.abc123.tmp', '.manifest.parquet.x.tmp', '.config.json.y.tmp', '.notes.tmp', 'manifest.parquet', 'index.html', 'images/a.png': (tmp_path/name).parent.mkdir(exist_ok=True); (tmp_path/name).touch()
+    for name in '.index.html.abc123.tmp', '.manifest.parquet.x.tmp', '.config.json.y.tmp', '.notes.tmp', 'manifest.parquet', 'index.html', 'images/a.png':
+        (tmp_path/name).parent.mkdir(exist_ok=True); (tmp_path/name).touch()
     begin_results(tmp_path, 'dedup', dict(eps=eps))
     assert files(tmp_path) == sorted(['.notes.tmp', 'config.json', 'images/a.png', *(['manifest.parquet', 'index.html'] if eps == .5 else [])])
     assert json.loads((tmp_path/'config.json').read_text()) == {'made by': 'dedup', 'format': 1, 'eps': eps}
@@ -125,42 +133,62 @@ def test_flags_take_both_dashes(folder):
 
 def test_leaks(folder):
     (folder/'test'/'a').mkdir(parents=True); (folder/'test'/'b').mkdir()
-    TILES[0].resize((99, 99)).save(folder/'test'/'b'/'x.jpg'); Image.effect_noise((140, 140), 90).save(folder/'test'/'a'/'y.png'); Image.effect_noise((100, 140), 90).save(folder/'test'/'a'/'z.png'); TILES[9].save(folder/'test'/'b'/'w.webp', quality=90)
+    TILES[0].resize((99, 99)).save(folder/'test'/'b'/'x.jpg')
+    Image.effect_noise((140, 140), 90).save(folder/'test'/'a'/'y.png')
+    Image.effect_noise((100, 140), 90).save(folder/'test'/'a'/'z.png')
+    TILES[9].save(folder/'test'/'b'/'w.webp', quality=90)
     out, _ = run(folder, 'leaks', 'photos', 'test', '--eps', '.5', '--csv')
     t = manifest(folder/'test-leaks', 'leaks').set_index('id')
     assert sorted(t.index[t['leak']]) == ['b/w.webp', 'b/x.jpg'] and t['duplicate_id']['b/x.jpg'] == 'a/0.png' and len(t) == 4
-    assert [Path(p).name for p in (folder/'test-leaks'/'clean.txt').read_text().splitlines()] == ['y.png', 'z.png'] and '2 of 4 test images' in out and '1 of them with another label' in out
+    assert ([Path(p).name for p in (folder/'test-leaks'/'clean.txt').read_text().splitlines()] == ['y.png', 'z.png']
+            and '2 of 4 test images' in out and '1 of them with another label' in out)
     out, _ = run(folder, 'leaks', 'photos', 'test', '--eps', '.5', '--list')
     assert [Path(p).name for p in out.splitlines()] == ['y.png', 'z.png']
 
 def test_leaks_of_a_data_set_by_name(folder):
     run(folder, 'leaks', 'digits:train', 'digits:test', '--encoder', 'pixels', '--eps', '.001', '--out', 'out')
     t = manifest(folder/'out', 'leaks')
-    assert len(t) == 360 and list(t)[:8] == ['index', 'id', 'label', 'duplicate_of', 'duplicate_id', 'duplicate_label', 'duplicate_similarity', 'leak'] and (t['duplicate_of'] >= 0).all() and t['duplicate_similarity'].notna().all()
+    assert (len(t) == 360
+            and list(t)[:8] == ['index', 'id', 'label', 'duplicate_of', 'duplicate_id', 'duplicate_label', 'duplicate_similarity', 'leak']
+            and (t['duplicate_of'] >= 0).all() and t['duplicate_similarity'].notna().all())
 
 def test_prune(folder):
     out, _ = run(folder, 'prune', 'photos', '--ratio', '25', '--floor', '25%', '--encoder', 'pixels', '--n-clusters', '3', '--link')
     t = manifest(folder/'photos-pruned')
-    assert t['kept'].sum() == 7 and t[t['kept']]['label'].value_counts().min() >= 3 and len(files(folder/'photos-pruned'/'images')) == 7 and '2; the fewest stay of' in out
+    assert (t['kept'].sum() == 7 and t[t['kept']]['label'].value_counts().min() >= 3
+            and len(files(folder/'photos-pruned'/'images')) == 7 and '2; the fewest stay of' in out)
 
 def test_a_run_on_labelled_photographs(folder):
-    out, _ = run(folder, 'run', '--dataset', 'photos', '--encoder', 'pixels', '--size', '16', '--n-clusters', '3', '--ratio', '50', '--epochs', '1', '--out', 'out')
+    out, _ = run(folder, 'run', '--dataset', 'photos', '--encoder', 'pixels', '--size', '16', '--n-clusters', '3',
+                 '--ratio', '50', '--epochs', '1', '--out', 'out')
     assert "Images('photos': 23 train + 5 test, 3×16×16, 2 classes)" in out and len(manifest(folder/'out', 'selection')) == 23
 
 def test_a_sweep_on_labelled_photographs(folder):
-    run(folder, 'sweep', '--dataset', 'photos', '--encoder', 'pixels', '--size', '16', '--n-clusters', '3', '--ratio', '50', '--epochs', '1', '--seeds', '1', '--rank-type', 'cossim', '--prune-type', 'common', '--holdout', '.2', '--out', 'out')
+    run(folder, 'sweep', '--dataset', 'photos', '--encoder', 'pixels', '--size', '16', '--n-clusters', '3',
+        '--ratio', '50', '--epochs', '1', '--seeds', '1', '--rank-type', 'cossim', '--prune-type', 'common', '--holdout', '.2', '--out', 'out')
     assert (folder/'out'/'index.html').exists() and json.loads((folder/'out'/'config.json').read_text())['size'] == 16
 
 @pytest.mark.parametrize('args, says', [
-    ('dedup nowhere', 'nowhere'), ('dedup photos --keep bigest', "Did you mean 'largest'?"), ('dedup photos --eps 3', 'eps is 3'), ('dedup photos --eps .1 --target 50%', 'give one of them'),
-    ('dedup photos --target lots', "target is 'lots'"), ('dedup photos --target 200%', "target is '200%'"), ('dedup photos --target 0', 'target is 0'), ('dedup photos --copy --link', 'Choose one'),
-    ('dedup photos --encoder copied', "Did you mean 'copies'?"), ('dedup photos --rule covers', "Did you mean 'cover'?"), ('dedup photos --out photos/new', 'lies in photos'), ('dedup photos --out photos', 'lies in photos'),
-    ('dedup photos --labels cats', 'labels'), ('dedup photos --weights x.pth', "'copies' takes no weights"), ('leaks photos/a photos/b --precision bfloat16', 'computes in float32 only'), ('prune photos --precision half', "Unknown precision 'half'"),
-    ('dedup photos --eps abc', '--eps cannot be read: it must be a number'), ('dedup photos --n-clusters 99', 'n_clusters is 99'), ('dedup', "Missing argument 'PATH'"),
-    ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'), ('leaks digits:train digits:tset', 'tset'), ('leaks photos/a photos/b --eps -1', 'eps is -1'),
-    ('prune photos --ratio 0', 'ratio is 0'), ('prune photos --ratio 101', 'ratio is 101'), ('prune photos --rank-type cosim', "Did you mean 'cossim'?"), ('prune photos --ratio 5 --floor 50% --encoder pixels --n-clusters 2', 'are kept'),
-    ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'), ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', 'it must be a percentage, for example 50'),
-    ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"), ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'), ('report --dataset digits --encoder pixels,copies --weights x.pth', 'takes no weights'), ('report photos --test-share 0', "--test-share is '0'; give a share as 10% or 0.1"), ('dedup photos --label-column x', 'photos is a folder of images, which has no columns'),
+    ('dedup nowhere', 'nowhere'), ('dedup photos --keep bigest', "Did you mean 'largest'?"),
+    ('dedup photos --eps 3', 'eps is 3'), ('dedup photos --eps .1 --target 50%', 'give one of them'),
+    ('dedup photos --target lots', "target is 'lots'"), ('dedup photos --target 200%', "target is '200%'"),
+    ('dedup photos --target 0', 'target is 0'), ('dedup photos --copy --link', 'Choose one'),
+    ('dedup photos --encoder copied', "Did you mean 'copies'?"), ('dedup photos --rule covers', "Did you mean 'cover'?"),
+    ('dedup photos --out photos/new', 'lies in photos'), ('dedup photos --out photos', 'lies in photos'),
+    ('dedup photos --labels cats', 'labels'), ('dedup photos --weights x.pth', "'copies' takes no weights"),
+    ('leaks photos/a photos/b --precision bfloat16', 'computes in float32 only'), ('prune photos --precision half', "Unknown precision 'half'"),
+    ('dedup photos --eps abc', '--eps cannot be read: it must be a number'), ('dedup photos --n-clusters 99', 'n_clusters is 99'),
+    ('dedup', "Missing argument 'PATH'"), ('leaks photos', "Missing argument 'TEST'"), ('leaks photos nowhere', 'nowhere'),
+    ('leaks digits:train digits:tset', 'tset'), ('leaks photos/a photos/b --eps -1', 'eps is -1'),
+    ('prune photos --ratio 0', 'ratio is 0'), ('prune photos --ratio 101', 'ratio is 101'),
+    ('prune photos --rank-type cosim', "Did you mean 'cossim'?"), ('prune photos --ratio 5 --floor 50% --encoder pixels --n-clusters 2', 'are kept'),
+    ('prune photos --floor few', "floor is 'few'"), ('prune photos/a --floor 3 --encoder pixels --n-clusters 2', 'has no labels'),
+    ('run --dataset photos/a --epochs 1', 'has no labels'), ('run --ratio abc', 'it must be a percentage, for example 50'),
+    ('run --dataset digits --encoder pixels --weights x.pth', "'pixels' takes no weights"),
+    ('sweep --dataset digits --encoder pixels --weights x.pth', 'takes no weights'),
+    ('report --dataset digits --encoder pixels,copies --weights x.pth', 'takes no weights'),
+    ('report photos --test-share 0', "--test-share is '0'; give a share as 10% or 0.1"),
+    ('dedup photos --label-column x', 'photos is a folder of images, which has no columns'),
 ])
 def test_mistakes_are_answered_in_one_sentence(folder, args, says):
     before = contents(folder)
@@ -178,7 +206,8 @@ def test_names_in_any_encoding(folder):
     if os.name != 'posix': pytest.skip('names are text here')
     try: Path(os.fsdecode(bytes(folder/'photos'/'a') + b'/caf\xe9.png')).write_bytes((folder/'photos'/'a'/'0.png').read_bytes())
     except OSError: pytest.skip('the file system wants UTF-8')
-    shutil.copy(folder/'photos'/'a'/'2.png', folder/'photos'/'a'/'<img src=x onerror=alert(1)>.png'); TILES[4].rotate(180).save(folder/'photos'/'a'/'two\nlines.png')
+    shutil.copy(folder/'photos'/'a'/'2.png', folder/'photos'/'a'/'<img src=x onerror=alert(1)>.png')
+    TILES[4].rotate(180).save(folder/'photos'/'a'/'two\nlines.png')
     run(folder, 'dedup', 'photos', '--eps', '.5', '--keep', 'random', '--copy', '--csv', '--out', 'out')
     t = manifest(folder/'out')
     assert len(list((folder/'out'/'images').rglob('*.*'))) == t['kept'].sum() and t['id'].str.contains(r'caf\\xe9').any()
@@ -210,7 +239,10 @@ def test_names_that_a_tar_holds_twice(tmp_path):
     assert (tmp_path/'out'/'images'/'a~2.png').read_bytes() == png(2)
 
 def test_hard_links_of_symbolic_links(tmp_path):
-    (tmp_path/'photos').mkdir(); (tmp_path/'a.png').write_bytes(png(0)); (tmp_path/'photos'/'b.png').write_bytes(png(1)); (tmp_path/'photos'/'link.png').symlink_to('../a.png')
+    (tmp_path/'photos').mkdir()
+    (tmp_path/'a.png').write_bytes(png(0))
+    (tmp_path/'photos'/'b.png').write_bytes(png(1))
+    (tmp_path/'photos'/'link.png').symlink_to('../a.png')
     for _ in range(2): run(tmp_path, 'dedup', 'photos', '--link', '--out', 'out')
     link = tmp_path/'out'/'images'/'link.png'
     assert not link.is_symlink() and link.samefile(tmp_path/'a.png')
@@ -229,7 +261,8 @@ def test_pictures_that_differ_beyond_eight_bits_are_not_the_same(tmp_path):
     for i in range(3):
         rng = np.random.default_rng(i)
         Image.fromarray((30_000 + rng.integers(0, 100, (64, 64))).astype(np.uint16)).save(tmp_path/'p'/f'depth{i}.png')
-        Image.fromarray(np.dstack([np.full((64, 64, 3), 255, np.uint8), 255 * rng.integers(0, 2, (8, 8)).astype(np.uint8).repeat(8, 0).repeat(8, 1)])).save(tmp_path/'p'/f'icon{i}.png')
+        Image.fromarray(np.dstack([np.full((64, 64, 3), 255, np.uint8),
+                                   255 * rng.integers(0, 2, (8, 8)).astype(np.uint8).repeat(8, 0).repeat(8, 1)])).save(tmp_path/'p'/f'icon{i}.png')
         cover.save(tmp_path/'p'/f'film{i}.gif', save_all=True, append_images=[Image.open(io.BytesIO(png(i)))])
     run(tmp_path, 'dedup', 'p', '--out', 'out')
     t = manifest(tmp_path/'out')

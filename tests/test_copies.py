@@ -21,7 +21,8 @@ def benchmark():
     module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
     return module
 
-KINDS = ['saved again', 'other light', 'other colours', 'grey', 'cropped', 'squeezed', 'moved', 'resampled', 'mirrored', 'turned', 'captioned', 'framed', 'filtered', 'several']
+KINDS = ['saved again', 'other light', 'other colours', 'grey', 'cropped', 'squeezed', 'moved', 'resampled', 'mirrored', 'turned',
+         'captioned', 'framed', 'filtered', 'several']
 
 def test_all_kinds_are_tried(benchmark): assert list(benchmark.CHANGES) == KINDS
 
@@ -35,7 +36,8 @@ def test_changed_pictures_are_found_and_others_are_not(kind, tiles, benchmark):
     assert np.median(similarity[own]) > .5
     assert (s[pairs[:, 0] != pairs[:, 1]] > .5).mean() < .05                            # and no other
 
-@pytest.mark.parametrize('change', [lambda x: x[..., ::-1], lambda x: x // 2, lambda x: np.repeat(x.mean(1, keepdims=True), 3, 1).astype(np.uint8), lambda x: x[..., 4:, 4:], lambda x: x[..., ::2, ::2]],
+@pytest.mark.parametrize('change', [lambda x: x[..., ::-1], lambda x: x // 2, lambda x: np.repeat(x.mean(1, keepdims=True), 3, 1).astype(np.uint8),
+                                    lambda x: x[..., 4:, 4:], lambda x: x[..., ::2, ::2]],
                          ids=['mirrored', 'half as bright', 'grey', 'cropped', 'half as large'])
 def test_the_similarity_does_not_depend_on_which_comes_first(change, tiles):
     pairs, other = np.stack([np.arange(20)] * 2, 1), np.ascontiguousarray(change(tiles[:20]))
@@ -114,7 +116,8 @@ def test_views_find_what_a_single_look_misses(tiles, benchmark):
     several = find_candidates(framed, x, k=1)[:, 1]
     assert len(VIEWS) == 7 and (several == np.arange(60)).sum() >= (single == np.arange(60)).sum()
 
-@pytest.mark.parametrize('pairs, said', [([[0, 60]], 'rows up to'), ([[-1, 0]], 'rows up to'), ([[0, 1, 2]], 'shape'), ([[.5, 1]], 'whole numbers'), ([0, 1], 'shape')])
+@pytest.mark.parametrize('pairs, said', [([[0, 60]], 'rows up to'), ([[-1, 0]], 'rows up to'), ([[0, 1, 2]], 'shape'),
+                                         ([[.5, 1]], 'whole numbers'), ([0, 1], 'shape')])
 def test_bad_pairs_are_named(pairs, said, tiles):
     with pytest.raises(UserError, match=said): verify(pairs, tiles)
 

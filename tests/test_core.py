@@ -1,7 +1,8 @@
 """Values that are checked, names by content, and work that is sent elsewhere: in bundles, in order, with what is large sent once."""
 import copy
 import numpy as np, pytest, torch
-from semdedup.core import ONE_THREAD, DaskWorkers, UserError, alone, atomic_write, check_range, digest, from_json, parse_bytes, workers_on, write_json, write_text
+from semdedup.core import (ONE_THREAD, DaskWorkers, UserError, alone, atomic_write, check_range, digest, from_json, parse_bytes, workers_on,
+                           write_json, write_text)
 
 class Large:
     "Something that is worth sending once."
@@ -25,8 +26,10 @@ def test_the_order_is_that_of_the_blocks(n, bundle):
     client, large = Client(), Large()
     with workers_on(client) as w:
         assert isinstance(w, DaskWorkers) and w.n_workers == 2
-        for _ in range(2): assert list(w.map(lambda block, l, power: (block ** power, l is large), range(n), large, 3, bundle=bundle)) == [(i ** 3, True) for i in range(n)]
-        assert client.scattered == [large] and [i for b in client.bundles for i in b] == [*range(n)] * 2 and max(map(len, client.bundles), default=bundle) <= bundle
+        for _ in range(2):
+            assert list(w.map(lambda block, l, power: (block ** power, l is large), range(n), large, 3, bundle=bundle)) == [(i ** 3, True) for i in range(n)]
+        assert (client.scattered == [large] and [i for b in client.bundles for i in b] == [*range(n)] * 2
+                and max(map(len, client.bundles), default=bundle) <= bundle)
         assert client.most <= 8 and client.waiting == 0                # of a long list little is under way
     with workers_on(client) as w: list(w.map(lambda block, l: block, [1], large))
     assert client.scattered == [large, large]
@@ -43,7 +46,8 @@ def test_torch_gets_its_threads_back():
 
 @pytest.mark.parametrize('value', [float('inf'), np.float32('inf'), float('nan'), 2.5, True, '3', None])
 def test_what_is_no_whole_number_is_refused_in_a_sentence(value):
-    with np.errstate(invalid='ignore'), pytest.raises(UserError, match='n is .*; it must be a whole number of at least 1'): check_range('n', value, 1, whole=True)
+    with np.errstate(invalid='ignore'), pytest.raises(UserError, match='n is .*; it must be a whole number of at least 1'):
+        check_range('n', value, 1, whole=True)
     assert check_range('n', 10**400, 1, whole=True) == 10**400 and check_range('n', np.float64(3), 1, whole=True) == 3
 
 def test_an_array_of_objects_is_named_by_its_content():

@@ -28,8 +28,8 @@ class Page(HTMLParser):
 def site(tmp_path_factory):
     "The site, in a folder of its own."
     folder = tmp_path_factory.mktemp('site')
-    done = subprocess.run([sys.executable, ROOT/'tools'/'make_docs.py', '--pages', folder/'pages', '--out', folder/'site'], cwd=ROOT, capture_output=True, text=True,
-                          env={k: v for k, v in os.environ.items() if k != 'IN_TEST'})
+    done = subprocess.run([sys.executable, ROOT/'tools'/'make_docs.py', '--pages', folder/'pages', '--out', folder/'site'],
+                          cwd=ROOT, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'IN_TEST'})
     assert done.returncode == 0, done.stderr
     return folder/'site'
 
@@ -53,9 +53,12 @@ def test_a_broken_link_is_an_error(make_docs, tmp_path, capsys, text, wrong):
     assert ('<msup>' in page) == ('$' in text) and 'katex' not in page
 
 @pytest.mark.parametrize('folder, link, leads_to', [
-    ('guide', '../02_clustering.ipynb#gmm', '/02_clustering.ipynb#gmm'), ('.', '../reports/fmnist-mini/index.html', '/reports/fmnist-mini/index.html'), ('.', '../CONTRIBUTING.md', '/contributing.md'),
-    ('.', 'https://semdedup.github.io/semdedup/own.html#dedup', '/own.html#dedup'), ('.', '../benchmarks/dedup.py', 'https://github.com/semdedup/semdedup/blob/main/benchmarks/dedup.py'),
-    ('.', 'experiments/report.ipynb', 'https://github.com/semdedup/semdedup/blob/main/nbs/experiments/report.ipynb'), ('.', '#here', '#here'), ('.', 'https://arxiv.org', 'https://arxiv.org'), ('.', 'none.ipynb', None)])
+    ('guide', '../02_clustering.ipynb#gmm', '/02_clustering.ipynb#gmm'),
+    ('.', '../reports/fmnist-mini/index.html', '/reports/fmnist-mini/index.html'),
+    ('.', '../CONTRIBUTING.md', '/contributing.md'), ('.', 'https://semdedup.github.io/semdedup/own.html#dedup', '/own.html#dedup'),
+    ('.', '../benchmarks/dedup.py', 'https://github.com/semdedup/semdedup/blob/main/benchmarks/dedup.py'),
+    ('.', 'experiments/report.ipynb', 'https://github.com/semdedup/semdedup/blob/main/nbs/experiments/report.ipynb'),
+    ('.', '#here', '#here'), ('.', 'https://arxiv.org', 'https://arxiv.org'), ('.', 'none.ipynb', None)])
 def test_links_stay_inside(make_docs, folder, link, leads_to):
     cfg = make_docs.get_config(path=ROOT)
     if leads_to: assert make_docs.inside(link, folder, cfg) == leads_to
@@ -70,7 +73,9 @@ def test_no_folder_of_others_is_emptied(make_docs, tmp_path):
 def test_all_is_there(pages):
     "A page for each notebook and each report, and each page in the list at the side."
     guides = 'tutorial', 'own_folder', 'hugging_face', 'million', 'machines', 'offline', 'devices', 'method', 'random'
-    for page in 'index.html', *[f'guide/{g}.html' for g in guides], *[f'{m}.html' for m in ('init', *semdedup.MODULES)], 'benchmarks.html', 'changelog.html', 'reports/index.html': assert page in pages
+    for page in ('index.html', *[f'guide/{g}.html' for g in guides], *[f'{m}.html' for m in ('init', *semdedup.MODULES)],
+                 'benchmarks.html', 'changelog.html', 'reports/index.html'):
+        assert page in pages
     assert {f'reports/{p.parent.name}/index.html' for p in ROOT.glob('reports/*/index.html')} <= pages.keys()
     listed = {link.partition('#')[0] for link in pages['index.html'].links} | {'index.html'}
     reports = {p for p in pages if re.fullmatch('reports/(.+/index|overview).html', p)}
@@ -99,16 +104,22 @@ def test_every_name_is_documented(pages, module):
 
 def test_methods_stand_with_their_class(site):
     text = re.sub('<[^>]*>', '', (site/'pruning.html').read_text(encoding='utf-8'))
-    for line in '.rethreshold(eps): The same for another eps', '.subset(dataset): The kept items of a data set.', '.from_parquet(path): Read a selection': assert line in text
+    for line in '.rethreshold(eps): The same for another eps', '.subset(dataset): The kept items of a data set.', '.from_parquet(path): Read a selection':
+        assert line in text
     for line in '.keep: Positions of the items that stay', '.removed: The rows of the table that go.': assert line in text
     own = re.sub('<[^>]*>', '', (site/'own.html').read_text(encoding='utf-8'))
-    for line in '.clean: Rows of the test images without a match', '.subset(dataset): The kept items of a data set.', '.write_folder(to, how)': assert line in own # the second of a base in another chapter
+    # the second line is of a base in another chapter
+    for line in '.clean: Rows of the test images without a match', '.subset(dataset): The kept items of a data set.', '.write_folder(to, how)':
+        assert line in own
 
 def test_signatures_lead_to_their_lines(site):
     lines = (ROOT/'semdedup'/'pruning.py').read_text(encoding='utf-8').splitlines()
-    sources = dict(re.findall(r'/semdedup/pruning.py#L(\w+)"[^>]*>source</a>.*?<h3[^>]*id="([\w-]+)"', (site/'pruning.html').read_text(encoding='utf-8'), flags=re.DOTALL))
+    sources = dict(re.findall(r'/semdedup/pruning.py#L(\w+)"[^>]*>source</a>.*?<h3[^>]*id="([\w-]+)"',
+                              (site/'pruning.html').read_text(encoding='utf-8'), flags=re.DOTALL))
     assert len(sources) > 20 and 'None' not in sources
-    wrong = [name for line, name in sources.items() if not any(f" {re.sub('-[0-9]+$', '', name)}" in text.lower() for text in lines[int(line) - 1:int(line) + 3])] # decorators stand above a name
+    # decorators stand above a name
+    wrong = [name for line, name in sources.items()
+             if not any(f" {re.sub('-[0-9]+$', '', name)}" in text.lower() for text in lines[int(line) - 1:int(line) + 3])]
     assert wrong == []
 
 def test_each_command_is_on_the_page_of_commands(site):
@@ -145,7 +156,8 @@ def test_every_picture_is_told_in_words(pages):
 def browser():
     playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install -e ".[dev]"')
     program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
-    if program is None: (pytest.fail if os.environ.get('CI') else pytest.skip)('there is no Chromium here') # a CI without one would be green and have looked at nothing
+    # a CI without Chromium would be green and have looked at nothing
+    if program is None: (pytest.fail if os.environ.get('CI') else pytest.skip)('there is no Chromium here')
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=program)
         yield browser

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from semdedup import UserError, embed
-from semdedup.embeddings import TorchEncoder, average_places, best_device, efficientnet_lite0, find_encoder, get_encoder, hub_answers, module_encoder, read_weights, takes_weights, torchvision_encoder, write_cache
+from semdedup.embeddings import (TorchEncoder, average_places, best_device, efficientnet_lite0, find_encoder, get_encoder,
+                                 hub_answers, module_encoder, read_weights, takes_weights, torchvision_encoder, write_cache)
 
 timm = pytest.importorskip('timm')
 HfHubHTTPError = pytest.importorskip('huggingface_hub').utils.HfHubHTTPError
@@ -61,10 +62,12 @@ def test_weights_that_do_not_fit_are_refused(name, file, tmp_path):
     if file == 'list': torch.save([torch.zeros(3)], path)
     if file == 'foreign': torch.save({'a.weight': torch.zeros(3)}, path)
     if file == 'shape': torch.save({'conv1.weight': torch.zeros(3), 'features.0.weight': torch.zeros(2), 'cls_token': torch.zeros(4)}, path)
-    with pytest.raises(UserError, match='no such file' if file == 'lost' else 'not those of' if file in ('foreign', 'shape') else 'cannot be read as plain tensors'):
+    with pytest.raises(UserError,
+                       match='no such file' if file == 'lost' else 'not those of' if file in ('foreign', 'shape') else 'cannot be read as plain tensors'):
         get_encoder(name, 32, weights=path)
 
-@pytest.mark.parametrize('encoder', ['pixels', 'copies', len, TorchEncoder('mine', nn.Flatten(), 8, (0,)*3, (1,)*3), nn.Flatten()], ids=['pixels', 'copies', 'a function', 'an encoder', 'a module'])
+@pytest.mark.parametrize('encoder', ['pixels', 'copies', len, TorchEncoder('mine', nn.Flatten(), 8, (0,)*3, (1,)*3), nn.Flatten()],
+                         ids=['pixels', 'copies', 'a function', 'an encoder', 'a module'])
 def test_weights_are_never_ignored(encoder):
     with pytest.raises(UserError, match='takes no weights'): embed(IMAGES, encoder, weights='w.pth', cache=False)
 
@@ -79,12 +82,15 @@ def test_fourier_does_not_see_where_a_picture_stands():
     np.testing.assert_allclose(y[:3], y[3:6], atol=1e-3)
     assert ((y[:3] * y[6:9]).sum(1) < .99).all() and y[9, :-1].max() == 0 < y[9, -1]
 
-@pytest.mark.parametrize('device, says', [('cuda', "device 'cuda' is not available here"), ('cuda:1', "device 'cuda:1' is not available here"), ('mps', "device 'mps' is not available here"), ('gpu', "Unknown device 'gpu'")])
+@pytest.mark.parametrize('device, says', [('cuda', "device 'cuda' is not available here"), ('cuda:1', "device 'cuda:1' is not available here"),
+                                          ('mps', "device 'mps' is not available here"), ('gpu', "Unknown device 'gpu'")])
 def test_a_device_that_is_not_there(monkeypatch, device, says):
     for kind in torch.cuda, torch.backends.mps: monkeypatch.setattr(kind, 'is_available', lambda: False)
     with pytest.raises(UserError, match=says): best_device(device)
     assert (best_device(), best_device('cpu:0')) == ('cpu', 'cpu:0')
-    for kind in torch.backends.mps, torch.cuda: monkeypatch.setattr(kind, 'is_available', lambda: True); assert best_device() == ('mps' if kind is torch.backends.mps else 'cuda')
+    for kind in torch.backends.mps, torch.cuda:
+        monkeypatch.setattr(kind, 'is_available', lambda: True)
+        assert best_device() == ('mps' if kind is torch.backends.mps else 'cuda')
 
 def test_what_is_wrong_with_a_cache_and_no_fault_of_the_disk_is_shown_whole(monkeypatch, tmp_path):
     def broken(*args, **kwargs): raise SafetensorError('Error while serializing: InvalidHeader')
@@ -92,7 +98,8 @@ def test_what_is_wrong_with_a_cache_and_no_fault_of_the_disk_is_shown_whole(monk
     with pytest.raises(SafetensorError, match='InvalidHeader'): write_cache(tmp_path/'x.safetensors', np.ones((2, 3), np.float32), {})
     def full(*args, **kwargs): raise SafetensorError('Error while serializing: IoError(Os { code: 28, kind: StorageFull }) (os error 28)')
     monkeypatch.setattr('semdedup.embeddings.save_file', full)
-    with pytest.raises(UserError, match='Cannot write .*x.safetensors: the disk is full'): write_cache(tmp_path/'x.safetensors', np.ones((2, 3), np.float32), {})
+    with pytest.raises(UserError, match='Cannot write .*x.safetensors: the disk is full'):
+        write_cache(tmp_path/'x.safetensors', np.ones((2, 3), np.float32), {})
     assert not list(tmp_path.iterdir())
 
 # Without a network
@@ -100,7 +107,8 @@ def test_what_is_wrong_with_a_cache_and_no_fault_of_the_disk_is_shown_whole(monk
 @pytest.mark.parametrize('name', ['resnet18', 'vgg16'])
 def test_a_download_that_fails_says_what_was_tried_and_what_to_do(data_root, name):
     with pytest.raises(UserError) as e: get_encoder(name, 32)
-    for part in f'https://download.pytorch.org/models/{name}', 'no network', 'weights=', str(data_root/name), 'efficientnet-lite0', 'copies': assert part in str(e.value)
+    for part in f'https://download.pytorch.org/models/{name}', 'no network', 'weights=', str(data_root/name), 'efficientnet-lite0', 'copies':
+        assert part in str(e.value)
 
 def refused(url):
     "What the hub says of a file that it does not have: an answer."
@@ -111,7 +119,8 @@ def test_a_download_of_timm_that_fails_says_the_same(monkeypatch, data_root):
     monkeypatch.setattr('huggingface_hub.get_hf_file_metadata', refused)
     monkeypatch.setattr(timm, 'create_model', unreachable)
     with pytest.raises(UserError) as e: get_encoder('dino', 32)
-    for part in 'https://huggingface.co/timm/', 'broken off', 'weights=', str(data_root/'vit_small_patch14_dinov2.lvd142m.safetensors'): assert part in str(e.value)
+    for part in 'https://huggingface.co/timm/', 'broken off', 'weights=', str(data_root/'vit_small_patch14_dinov2.lvd142m.safetensors'):
+        assert part in str(e.value)
 
 def test_without_a_network_the_hub_is_asked_twice_and_no_download_is_tried(monkeypatch):
     "Its client alone would go on for most of a minute."
@@ -172,8 +181,10 @@ def test_without_timm_the_extra_is_named(monkeypatch):
 # Names
 
 @pytest.mark.parametrize('name, parts', [
-    ('resnet81', ["Did you mean 'resnet18'"]), ('', ['Unknown encoder']), ('timm:', ['Unknown encoder']), ('timm:resnet10x', ['Unknown timm model', 'Did you mean']),
-    ('torchvision:resnet19', ['Unknown torchvision model', 'resnet18']), ('torchvision:maskrcnn_resnet50_fpn', ['Unknown torchvision model']), ('TIMM:resnet18', ['Unknown encoder'])])
+    ('resnet81', ["Did you mean 'resnet18'"]), ('', ['Unknown encoder']),
+    ('timm:', ['Unknown encoder']), ('timm:resnet10x', ['Unknown timm model', 'Did you mean']),
+    ('torchvision:resnet19', ['Unknown torchvision model', 'resnet18']), ('torchvision:maskrcnn_resnet50_fpn', ['Unknown torchvision model']),
+    ('TIMM:resnet18', ['Unknown encoder'])])
 def test_wrong_names(name, parts):
     with pytest.raises(UserError) as e: get_encoder(name, 32)
     assert all(p in str(e.value) for p in parts), e.value
@@ -250,7 +261,8 @@ def test_the_configuration_of_the_packaged_network_is_what_caches_know():
 def former(name):
     "What a parameter is called in torchvision's files."
     import re
-    for now, then in (r'(denselayer\d+\.(?:norm|relu|conv))(?=[12]\.)', r'\1.'), (r'(\.mlp)\.0\.', r'\1.linear_1.'), (r'(\.mlp)\.3\.', r'\1.linear_2.'): name = re.sub(now, then, name)
+    for now, then in (r'(denselayer\d+\.(?:norm|relu|conv))(?=[12]\.)', r'\1.'), (r'(\.mlp)\.0\.', r'\1.linear_1.'), (r'(\.mlp)\.3\.', r'\1.linear_2.'):
+        name = re.sub(now, then, name)
     return name
 
 @pytest.mark.parametrize('name', ['densenet121', 'vit_b_32', 'mnasnet0_5'])

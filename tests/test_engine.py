@@ -1,4 +1,5 @@
-"""`deduplicate` at its borders: nothing, one item, one row a million times, numbers that are none, files that change, runs that are killed, memory that is bounded."""
+"""`deduplicate` at its borders: nothing, one item, one row a million times, numbers that are
+none, files that change, runs that are killed, memory that is bounded."""
 import errno, itertools, os, subprocess, sys
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
 from semdedup import Clusters, Selection, UserError, deduplicate, kmeans, prune, rank
@@ -80,7 +81,8 @@ def test_the_recall_is_what_the_clusters_allow(exact, recall):
 
 # Few items, and few in a cluster
 
-@pytest.mark.parametrize('x', [np.ones((0, 3)), np.ones((0, 0)), np.ones((3, 0)), [], [np.ones((0, 3))]], ids=['no rows', 'nothing', 'no columns', 'empty list', 'empty shard'])
+@pytest.mark.parametrize('x', [np.ones((0, 3)), np.ones((0, 0)), np.ones((3, 0)), [], [np.ones((0, 3))]],
+                         ids=['no rows', 'nothing', 'no columns', 'empty list', 'empty shard'])
 def test_no_items_are_an_error(x):
     with pytest.raises(UserError, match='empty|shape'): deduplicate(x)
 
@@ -149,23 +151,27 @@ def test_a_target_below_the_number_of_clusters_cannot_be_reached(rule):
     x = copies(30, 4)
     with pytest.raises(UserError, match='target 2.*fewer clusters'): deduplicate(x, target=2, rule=rule, groups=given([0, 1, 2] * 10, x))
 
-@pytest.mark.parametrize('x', [np.array([['a', 'b']]), np.ones((3, 2), complex), np.ones(3), np.ones((2, 2, 2)), np.array([[None, 1]]), [[1, 2], [3]], None, 7], ids=['text', 'complex', '1-D', '3-D', 'objects', 'ragged', 'None', 'a number'])
+@pytest.mark.parametrize('x', [np.array([['a', 'b']]), np.ones((3, 2), complex), np.ones(3), np.ones((2, 2, 2)), np.array([[None, 1]]), [[1, 2], [3]], None, 7],
+                         ids=['text', 'complex', '1-D', '3-D', 'objects', 'ragged', 'None', 'a number'])
 def test_what_is_no_matrix_of_numbers_is_refused(x):
     with pytest.raises(UserError, match='matrix of numbers'): deduplicate(x)
 
-@pytest.mark.parametrize('second, says', [(np.ones((3, 5), np.float32), 'shard 1 has 5 numbers a row, .*shard 0 has 4'), (np.ones((3, 4)), 'shard 1 holds float64, .*shard 0 holds float32')], ids=['width', 'type'])
+@pytest.mark.parametrize('second, says', [(np.ones((3, 5), np.float32), 'shard 1 has 5 numbers a row, .*shard 0 has 4'),
+                                          (np.ones((3, 4)), 'shard 1 holds float64, .*shard 0 holds float32')], ids=['width', 'type'])
 def test_shards_that_disagree_are_refused(tmp_path, second, says):
     first = np.ones((3, 4), np.float32)
     with pytest.raises(UserError, match=says): deduplicate([first, second])
     np.save(tmp_path/'a.npy', first); np.save(tmp_path/'b.npy', second)
     with pytest.raises(UserError, match='b.npy h.*a.npy h.*must agree'): deduplicate(tmp_path)
 
-@pytest.mark.parametrize('ids, says', [(list('aabcde'), "such as 'a'"), (list('abc'), r'shape \(3,\) for 6 items'), ('abcdef', 'one name an item'), ([1, '1', 2, 3, 4, 5], "such as '1'")])
+@pytest.mark.parametrize('ids, says', [(list('aabcde'), "such as 'a'"), (list('abc'), r'shape \(3,\) for 6 items'),
+                                       ('abcdef', 'one name an item'), ([1, '1', 2, 3, 4, 5], "such as '1'")])
 def test_ids_must_name_each_item_once(ids, says):
     with pytest.raises(UserError, match=says): deduplicate(ROWS, ids=ids)
 
 @pytest.mark.parametrize('change, says', [
-    (lambda g: Clusters(g.labels[:20], g.centroids, g.similarity[:20]), 'groups hold 20 items, but there are 30'), (lambda g: Clusters(g.labels[:0], g.centroids, g.similarity[:0]), 'groups hold 0 items'),
+    (lambda g: Clusters(g.labels[:20], g.centroids, g.similarity[:20]), 'groups hold 20 items, but there are 30'),
+    (lambda g: Clusters(g.labels[:0], g.centroids, g.similarity[:0]), 'groups hold 0 items'),
     (lambda g: Clusters(g.labels + 1, g.centroids, g.similarity), 'groups'), (lambda g: Clusters(g.labels - 1, g.centroids, g.similarity), 'groups'),
     (lambda g: Clusters(g.labels, g.centroids[:, :3], g.similarity), 'groups')], ids=['length', 'nothing', 'label too large', 'label below 0', 'width'])
 @pytest.mark.parametrize('settings', [dict(), dict(exact=True)], ids=str)
@@ -197,7 +203,8 @@ def test_any_type_of_number_gives_the_same(dtype):
     want, found = (deduplicate(a, eps=.02, groups=in_one(x)).table for a in (x.astype('f8'), x.astype(dtype)))
     pd.testing.assert_frame_equal(found, want)
 
-@pytest.mark.parametrize('view', [np.asfortranarray, lambda x: np.repeat(x, 2, 1)[:, ::2], lambda x: x[::-1].copy()[::-1], lambda x: x.tolist()], ids=['by columns', 'strided', 'reversed', 'lists'])
+@pytest.mark.parametrize('view', [np.asfortranarray, lambda x: np.repeat(x, 2, 1)[:, ::2], lambda x: x[::-1].copy()[::-1], lambda x: x.tolist()],
+                         ids=['by columns', 'strided', 'reversed', 'lists'])
 def test_the_layout_in_memory_does_not_matter(view):
     x = copies(50, 6).astype(float)
     assert_same(deduplicate(view(x), eps=.01, n_clusters=2), deduplicate(x, eps=.01, n_clusters=2))
@@ -210,7 +217,8 @@ def test_lengths_do_not_matter(dtype, scale):
     found = deduplicate(x, eps=1e-4, keep='first', groups=Clusters(np.arange(60) % 30, unit(x[:30]).astype(np.float32), np.ones(60, np.float32)))
     assert found.keep.tolist() == list(range(30))
 
-BAD = {'NaN': ([0, np.nan, 1, 1], 'hold NaN or infinity'), 'infinity': ([0, -np.inf, 1, 1], 'hold NaN or infinity'), 'zero': ([0, 0, 0, 0], 'are all zero, and have no direction')}
+BAD = {'NaN': ([0, np.nan, 1, 1], 'hold NaN or infinity'), 'infinity': ([0, -np.inf, 1, 1], 'hold NaN or infinity'),
+       'zero': ([0, 0, 0, 0], 'are all zero, and have no direction')}
 
 @pytest.mark.parametrize('row, says', BAD.values(), ids=BAD)
 @pytest.mark.parametrize('grouped', [False, True], ids=['', 'groups'])
@@ -227,7 +235,8 @@ def test_rows_without_direction(row, says, grouped):
         t = deduplicate(bad, groups=g, on_invalid=policy, **how).table
         assert t.kept[good].tolist() == alone.kept.tolist() and (t.kept[~good] == kept).all() and (t.duplicate_of[~good] == -1).all()
         assert t.duplicate_of[good].tolist() == [-1 if j < 0 else np.flatnonzero(good)[j] for j in alone.duplicate_of]
-        assert t.reason[~good].str.contains('zero' if row == [0] * 4 else 'NaN or infinity').all() and t.reason[~good].str.contains('kept' if kept else 'dropped').all()
+        assert (t.reason[~good].str.contains('zero' if row == [0] * 4 else 'NaN or infinity').all()
+            and t.reason[~good].str.contains('kept' if kept else 'dropped').all())
 
 @pytest.mark.parametrize('policy, stays', [('keep', 3), ('drop', 0)])
 @pytest.mark.parametrize('groups', [None, Clusters(np.zeros(3, int), np.ones((1, 2), np.float32), np.ones(3, np.float32))], ids=['', 'groups'])
@@ -239,7 +248,8 @@ def test_nothing_but_rows_without_direction(policy, stays, groups):
 def test_a_target_counts_all_that_stay(policy, most):
     x = copies(60, 4); x[[7, 30, 59]] = np.nan
     for m in 20, 40, most: assert len(deduplicate(x, target=m, n_clusters=1, on_invalid=policy).keep) == m
-    with pytest.raises(UserError, match='3 of 60 rows cannot be compared'): deduplicate(x, target=most + 1 if policy == 'drop' else 3, n_clusters=1, on_invalid=policy)
+    with pytest.raises(UserError, match='3 of 60 rows cannot be compared'):
+        deduplicate(x, target=most + 1 if policy == 'drop' else 3, n_clusters=1, on_invalid=policy)
 
 # Where they lie
 
@@ -261,7 +271,8 @@ def test_files_and_arrays_give_the_same(tmp_path, rule):
     for place in 'x.npy', 'npy', 'parquet', 'arrow': assert_same(deduplicate(tmp_path/place, eps=.01, rule=rule, n_clusters=8), want)
     assert_same(deduplicate(np.load(tmp_path/'x.npy', mmap_mode='r'), eps=.01, rule=rule, n_clusters=8), want)
 
-WHERE = {'cover': ('comparison.tile_pairs', {}), 'semdedup': ('comparison.tile_best', dict(rule='semdedup')), 'cover in parts': ('evidence.tile_pairs', dict(memory='70kB'))}
+WHERE = {'cover': ('comparison.tile_pairs', {}), 'semdedup': ('comparison.tile_best', dict(rule='semdedup')),
+         'cover in parts': ('evidence.tile_pairs', dict(memory='70kB'))}
 
 def patched(monkeypatch, where, before):
     "Call `before(number of the tile)` before each tile; the list of the tiles compared."
@@ -279,7 +290,8 @@ def test_a_shard_that_changes_meanwhile_is_named(tmp_path, monkeypatch, where, s
     x, file = copies(600, 8, noise=1), tmp_path/'part-1.npy'
     np.save(tmp_path/'part-0.npy', x[:300]); np.save(file, x[300:])
     patched(monkeypatch, where, lambda i: os.utime(file, ns=(1, 1)) if i == 2 else None)
-    with pytest.raises(UserError, match='part-1.npy changed while it was being read'): deduplicate(tmp_path, eps=.8, groups=given(np.arange(600) % 3, x), **settings)
+    with pytest.raises(UserError, match='part-1.npy changed while it was being read'):
+        deduplicate(tmp_path, eps=.8, groups=given(np.arange(600) % 3, x), **settings)
 
 def test_a_shard_that_goes_meanwhile_is_named(tmp_path, monkeypatch):
     x = copies(600, 8)
@@ -287,8 +299,11 @@ def test_a_shard_that_goes_meanwhile_is_named(tmp_path, monkeypatch):
     patched(monkeypatch, 'comparison.tile_pairs', lambda i: (tmp_path/'x.npy').unlink(missing_ok=True))
     with pytest.raises(UserError, match='x.npy was removed'): deduplicate(tmp_path/'x.npy', groups=in_one(x))
 
-@pytest.mark.parametrize('write, says', [(lambda f: f.write_bytes(b'no numbers'), 'x.npy is not a .npy file'), (lambda f: f.write_bytes(b''), 'x.npy is not a .npy file'), (lambda f: f.write_bytes(f.read_bytes()[:-50]), 'x.npy is not a .npy file'),
-                                         (lambda f: f.unlink(), 'no such file'), (lambda f: np.save(f, np.array([['a']])), 'x.npy have shape .*type <U1'), (lambda f: f.rename(f.with_suffix('.txt')), 'no such file')], ids=['text', 'empty', 'cut', 'gone', 'words', 'renamed'])
+@pytest.mark.parametrize('write, says', [
+    (lambda f: f.write_bytes(b'no numbers'), 'x.npy is not a .npy file'), (lambda f: f.write_bytes(b''), 'x.npy is not a .npy file'),
+    (lambda f: f.write_bytes(f.read_bytes()[:-50]), 'x.npy is not a .npy file'), (lambda f: f.unlink(), 'no such file'),
+    (lambda f: np.save(f, np.array([['a']])), 'x.npy have shape .*type <U1'), (lambda f: f.rename(f.with_suffix('.txt')), 'no such file')],
+    ids=['text', 'empty', 'cut', 'gone', 'words', 'renamed'])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, write, says):
     np.save(tmp_path/'x.npy', copies(30, 4))
     write(tmp_path/'x.npy')
@@ -322,7 +337,8 @@ def test_clusters_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr('semdedup.evidence.kmeans', None)
     assert_same(deduplicate(x, eps=.01, n_clusters=5, checkpoint=tmp_path), want)
 
-@pytest.mark.parametrize('settings', [dict(eps=.3), dict(rule='semdedup'), dict(keep='easy'), dict(probes=3), dict(exact=True), dict(target=1100), dict(seed=1, keep='random')], ids=str)
+@pytest.mark.parametrize('settings', [dict(eps=.3), dict(rule='semdedup'), dict(keep='easy'), dict(probes=3),
+                                      dict(exact=True), dict(target=1100), dict(seed=1, keep='random')], ids=str)
 def test_one_folder_serves_other_settings(tmp_path, data, settings):
     "What one run leaves is not taken for the result of another."
     x, groups = data
@@ -416,7 +432,8 @@ def first_part():
 
 def at_once(found, x, first, **how):
     "All data in the clusters of the first part, in one go."
-    return deduplicate(x, eps=.01, keep='first', groups=Clusters(found.table.cluster.to_numpy().clip(0), first.evidence.plan.groups.centroids, found.table.similarity.to_numpy()), **how)
+    return deduplicate(x, eps=.01, keep='first',
+                       groups=Clusters(found.table.cluster.to_numpy().clip(0), first.evidence.plan.groups.centroids, found.table.similarity.to_numpy()), **how)
 
 @pytest.mark.parametrize('cuts', [[30, 60], [30, 31, 60], [30, 40, 50, 60], [*range(30, 61)]], ids=len)
 def test_adding_in_any_parts_is_as_at_once(first_part, cuts):
@@ -437,8 +454,11 @@ def test_added_rows_without_direction(policy):
 def test_added_rows_without_direction_are_an_error_if_they_were(first_part):
     with pytest.raises(UserError, match='new embeddings: 1 of 2 rows hold NaN'): first_part[1].add(np.array([[1] * 5, [np.nan] * 5], np.float32))
 
-ADDED = {'no rows': (np.ones((0, 5), np.float32), {}, 'empty'), 'width': (np.ones((2, 4), np.float32), {}, '4 numbers a row, the old ones 5'), 'type': (np.ones((2, 5)), {}, 'hold float64, the old ones float32'),
-         'an id that is there': (np.ones((2, 5), np.float32), dict(ids=['7', 'new']), "such as '7'"), 'an id twice': (np.ones((2, 5), np.float32), dict(ids=['new', 'new']), "such as 'new'"), 'ids too few': (np.ones((2, 5), np.float32), dict(ids=['new']), r'shape \(1,\) for 2')}
+ADDED = {'no rows': (np.ones((0, 5), np.float32), {}, 'empty'), 'width': (np.ones((2, 4), np.float32), {}, '4 numbers a row, the old ones 5'),
+         'type': (np.ones((2, 5)), {}, 'hold float64, the old ones float32'),
+         'an id that is there': (np.ones((2, 5), np.float32), dict(ids=['7', 'new']), "such as '7'"),
+         'an id twice': (np.ones((2, 5), np.float32), dict(ids=['new', 'new']), "such as 'new'"),
+         'ids too few': (np.ones((2, 5), np.float32), dict(ids=['new']), r'shape \(1,\) for 2')}
 
 @pytest.mark.parametrize('x_new, settings, says', ADDED.values(), ids=ADDED)
 def test_what_cannot_be_added_is_refused(first_part, x_new, settings, says):
@@ -454,7 +474,8 @@ def test_names_of_new_items_do_not_collide_with_old_ones():
 def test_names_in_a_file_come_with_what_is_added(tmp_path):
     "As they do with `deduplicate`."
     x = copies(40, 5)
-    for name, rows in ('old', slice(0, 30)), ('new', slice(30, 40)): pq.write_table(pa.table({'id': [f'{name}-{i}' for i in range(len(x[rows]))], 'v': list(x[rows])}), tmp_path/f'{name}.parquet')
+    for name, rows in ('old', slice(0, 30)), ('new', slice(30, 40)):
+        pq.write_table(pa.table({'id': [f'{name}-{i}' for i in range(len(x[rows]))], 'v': list(x[rows])}), tmp_path/f'{name}.parquet')
     found = deduplicate(tmp_path/'old.parquet', n_clusters=2).add(tmp_path/'new.parquet')
     assert found.table.id.tolist() == [f'old-{i}' for i in range(30)] + [f'new-{i}' for i in range(10)]
 
@@ -491,7 +512,8 @@ for rule in ('cover', 'semdedup'): deduplicate(warm, eps=.5, rule=rule, n_cluste
 def growth(code, *args):
     "How many items a process of its own keeps, and by how many MB it grew."
     if not os.path.exists('/proc/self/status'): pytest.skip('no /proc here: memory cannot be measured')
-    done = subprocess.run([sys.executable, '-c', GROWTH + code, *map(str, args)], env=os.environ | {'SEMDEDUP_THREADS': '2', 'SEMDEDUP_PROGRESS': '0'}, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', GROWTH + code, *map(str, args)],
+                          env=os.environ | {'SEMDEDUP_THREADS': '2', 'SEMDEDUP_PROGRESS': '0'}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     kept, mb = done.stdout.split()
     return int(kept), float(mb)
@@ -513,7 +535,8 @@ def test_a_million_identical_rows_are_one_item():
 
 @pytest.mark.parametrize('rule', RULES)
 def test_memory_does_not_grow_with_the_data(tmp_path, rule):
-    "300,000 rows in a file of 77 MB and 64 very uneven clusters, the largest of about 20,000, with memory='100MB': lists of all items (20 numbers each) and tiles, not the rows, let alone their pairs."
+    """300,000 rows in a file of 77 MB and 64 very uneven clusters, the largest of about 20,000, with memory='100MB':
+    lists of all items (20 numbers each) and tiles, not the rows, let alone their pairs."""
     n, d, rng = 300_000, 64, np.random.default_rng(0)
     size = np.full(64, (n - 20_000) // 63); size[0] = n - size[1:].sum()
     centres = rng.normal(size=(64, d)).astype(np.float32)
@@ -557,7 +580,8 @@ def test_equal_rows_where_memory_is_scarce(rule):
     how = dict(eps=.2, rule=rule, keep='first', groups=given(np.arange(300) % 50 % 2, x))
     want, found = deduplicate(x, **how), deduplicate(x, **how, memory='1kB')
     assert_same(found, want)
-    assert not want.table.kept[250:].any() and want.table.duplicate_of[250:252].tolist() == [0, 1] and want.table.duplicate_similarity[250:252].tolist() == [1, 1]
+    assert (not want.table.kept[250:].any()
+            and want.table.duplicate_of[250:252].tolist() == [0, 1] and want.table.duplicate_similarity[250:252].tolist() == [1, 1])
 
 def test_adding_where_memory_is_scarce():
     "More pairs with the new items than fit."
@@ -568,12 +592,17 @@ def test_adding_where_memory_is_scarce():
 
 # What cannot be meant by other parts of the engine
 
-@pytest.mark.parametrize('labels', [np.zeros(5, int), np.zeros(6), np.array([0, 1, 0, 1, 0, -1]), [['a']] * 6, None], ids=['too few', 'no whole numbers', 'below 0', 'words', 'none'])
+@pytest.mark.parametrize('labels', [np.zeros(5, int), np.zeros(6), np.array([0, 1, 0, 1, 0, -1]), [['a']] * 6, None],
+                         ids=['too few', 'no whole numbers', 'below 0', 'words', 'none'])
 def test_a_floor_needs_a_class_an_item(labels):
     groups = in_one(ROWS)
-    with pytest.raises(UserError, match='A floor needs labels' if labels is None else 'expected one whole number from 0 an item'): prune(groups, rank(groups), .5, labels=labels, floor=1)
+    with pytest.raises(UserError, match='A floor needs labels' if labels is None else 'expected one whole number from 0 an item'):
+        prune(groups, rank(groups), .5, labels=labels, floor=1)
 
-@pytest.mark.parametrize('keep, says', [(list('abcdef'), r'keep is neither one of hard, easy, random, first nor numbers \(could not'), (np.ones((6, 2, 2)), r'shape \(6, 2, 2\) for 6 items'), (np.ones((6, 0)), 'one row an item'), ([1, 2, np.nan, 4, 5, np.nan], '2 of 6 are missing .*rows 2, 5')], ids=['words', 'cube', 'no column', 'NaN'])
+@pytest.mark.parametrize('keep, says', [(list('abcdef'), r'keep is neither one of hard, easy, random, first nor numbers \(could not'),
+                                        (np.ones((6, 2, 2)), r'shape \(6, 2, 2\) for 6 items'), (np.ones((6, 0)), 'one row an item'),
+                                        ([1, 2, np.nan, 4, 5, np.nan], '2 of 6 are missing .*rows 2, 5')],
+                         ids=['words', 'cube', 'no column', 'NaN'])
 def test_priorities_are_a_number_an_item(keep, says):
     with pytest.raises(UserError, match=says): keep_order(in_one(ROWS), keep)
 
@@ -598,7 +627,8 @@ def test_a_ranking_is_as_good_as_an_array():
     groups = in_one(ROWS)
     r = rank(groups)
     assert len(r) == 6 and np.array_equal(r, groups.similarity) and np.asarray(r, np.float64).dtype == np.float64
-    assert_same(prune(groups, r, .5), prune(groups, rank(groups), .5)); assert prune(groups, np.asarray(r), .5).keep.tolist() == prune(groups, r, .5).keep.tolist()
+    assert_same(prune(groups, r, .5), prune(groups, rank(groups), .5))
+    assert prune(groups, np.asarray(r), .5).keep.tolist() == prune(groups, r, .5).keep.tolist()
 
 def test_pairs_to_look_at_where_there_are_few():
     x = unit(ROWS).astype(np.float32)
@@ -608,7 +638,10 @@ def test_pairs_to_look_at_where_there_are_few():
     pairs, s = nearest_pairs(x, given([0, 0, 0, 0, 1, 2], ROWS), 9) # of four items two pairs can be made
     assert len(pairs) == len(set(pairs.ravel())) // 2 <= 2 and pairs.max() < 4 and (np.diff(s) <= 0).all()
 
-@pytest.mark.parametrize('change, says', [(lambda t: t.iloc[::-1], 'its column index does not count its rows'), (lambda t: t.iloc[1:], 'its column index does not count its rows'), (lambda t: t.drop(columns=['kept', 'rank']), 'lacks the columns rank, kept'), (lambda t: t.assign(kept='perhaps'), 'columns of another type')], ids=['reversed', 'a part', 'columns', 'type'])
+@pytest.mark.parametrize('change, says', [
+    (lambda t: t.iloc[::-1], 'its column index does not count its rows'), (lambda t: t.iloc[1:], 'its column index does not count its rows'),
+    (lambda t: t.drop(columns=['kept', 'rank']), 'lacks the columns rank, kept'), (lambda t: t.assign(kept='perhaps'), 'columns of another type')],
+    ids=['reversed', 'a part', 'columns', 'type'])
 def test_a_manifest_that_somebody_changed_is_refused(tmp_path, change, says):
     found = deduplicate(copies(30, 4), n_clusters=1)
     write_manifest(change(found.table), dict(config=found.config), tmp_path/'x.parquet')
@@ -623,10 +656,12 @@ def test_shares_are_whole_and_add_up():
     labels = np.array([0] * 5 + [1] * 2)
     assert class_floors(labels, .5).tolist() == [3, 1] and class_floors(labels, 4).tolist() == [4, 2] and class_floors(labels, 1).tolist() == [1, 1]
 
-@pytest.mark.parametrize('second, floor, stay, guarded', [([3, 9], 1, [0, 1, 2, 3], []), ([8, 9], 1, [0, 1, 2, 8], [8]), ([8, 9], 2, [0, 1, 8, 9], [8, 9])], ids=['reached by itself', 'guarded', 'floors are all that stays'])
+@pytest.mark.parametrize('second, floor, stay, guarded', [([3, 9], 1, [0, 1, 2, 3], []), ([8, 9], 1, [0, 1, 2, 8], [8]), ([8, 9], 2, [0, 1, 8, 9], [8, 9])],
+                         ids=['reached by itself', 'guarded', 'floors are all that stays'])
 def test_a_class_that_reaches_its_floor_by_itself_is_not_guarded(second, floor, stay, guarded):
     "Ten images in the order of their scores, of which four stay; two are of the second class."
-    groups, labels = Clusters(np.zeros(10, int), np.ones((1, 2), np.float32), np.linspace(1, 0, 10, dtype=np.float32)), np.isin(np.arange(10), second).astype(int)
+    groups, labels = (Clusters(np.zeros(10, int), np.ones((1, 2), np.float32), np.linspace(1, 0, 10, dtype=np.float32)),
+                      np.isin(np.arange(10), second).astype(int))
     t = prune(groups, np.arange(10)[::-1], .4, 'common', labels=labels, floor=floor).table
     assert np.flatnonzero(t.kept).tolist() == stay and np.flatnonzero(t.reason == 'its class would fall below the floor').tolist() == guarded
 
@@ -705,7 +740,8 @@ def test_euclidean_clusters_wherever_the_origin_is(offset, scale):
     assert groups.n_clusters == 4 and all(len(set(at[m])) == 1 for m in groups.members)
     assert np.isfinite(groups.similarity).all()
 
-@pytest.mark.parametrize('scores, kept', [(2**30 + np.arange(20), range(15, 20)), (np.arange(20) * 1e-50, range(15, 20)), (np.arange(20) * -1e40, range(5)), (torch.arange(20., requires_grad=True), range(15, 20))])
+@pytest.mark.parametrize('scores, kept', [(2**30 + np.arange(20), range(15, 20)), (np.arange(20) * 1e-50, range(15, 20)),
+                                          (np.arange(20) * -1e40, range(5)), (torch.arange(20., requires_grad=True), range(15, 20))])
 def test_scores_of_your_own_keep_their_digits(scores, kept):
     assert prune(in_one(np.random.default_rng(0).normal(size=(20, 4))), scores, .25, 'common').keep.tolist() == list(kept)
 
@@ -730,12 +766,14 @@ def test_pairs_that_were_compared_are_counted_for_the_eps_that_is_asked_for():
 
 def test_a_number_is_the_same_number_in_any_type(tmp_path):
     x = np.random.default_rng(0).normal(size=(24, 9))
-    plain, typed = ((g := kmeans(x, 3, max_iter=m, tol=t)) and prune(g, rank(g), .5, labels=np.arange(24) % 2, floor=f) for m, t, f in ((50, .5, 2), (np.int64(50), np.float32(.5), np.int64(2))))
+    plain, typed = ((g := kmeans(x, 3, max_iter=m, tol=t)) and prune(g, rank(g), .5, labels=np.arange(24) % 2, floor=f)
+                    for m, t, f in ((50, .5, 2), (np.int64(50), np.float32(.5), np.int64(2))))
     assert plain.hash == typed.hash
     assert Selection.from_parquet(typed.to_parquet(tmp_path/'s.parquet')).config == plain.config
 
 @pytest.mark.parametrize('column, values, says', [
-    ('kept', [None] * 6, 'lacks values in the columns kept'), ('duplicate_of', [-1, 0, 0, 0, 0, 6], 'duplicate_of names rows'), ('duplicate_of', [-2] * 6, 'duplicate_of names rows'),
+    ('kept', [None] * 6, 'lacks values in the columns kept'), ('duplicate_of', [-1, 0, 0, 0, 0, 6], 'duplicate_of names rows'),
+    ('duplicate_of', [-2] * 6, 'duplicate_of names rows'),
     ('cluster', [.5] * 6, 'another type'), ('id', [None] * 6, 'lacks values in the columns id'), ('id', ['a'] * 6, 'id holds a name more than once')])
 def test_a_selection_with_an_altered_column_is_refused(tmp_path, column, values, says):
     file = deduplicate(ROWS, eps=.01).to_parquet(tmp_path/'s.parquet')

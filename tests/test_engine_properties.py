@@ -1,4 +1,5 @@
-"""The engine against ten lines of brute force, on small data made to be difficult: copies, multiples, pairs exactly at the threshold, one item, one dimension."""
+"""The engine against ten lines of brute force, on small data made to be difficult: copies,
+multiples, pairs exactly at the threshold, one item, one dimension."""
 import os
 from contextlib import contextmanager
 from unittest import mock
@@ -71,7 +72,8 @@ def with_priorities(keep, n): return keep if keep != 'priorities' else (np.arang
 @contextmanager
 def small_tiles(size):
     "Tiles of so many rows, where a real run has at least 256."
-    with mock.patch('semdedup.comparison.tile_size', lambda *a: size), mock.patch('semdedup.evidence.tile_size', lambda *a: size), mock.patch('semdedup.pairwise.STRIP', max(1, size // 2)): yield
+    with (mock.patch('semdedup.comparison.tile_size', lambda *a: size), mock.patch('semdedup.evidence.tile_size', lambda *a: size),
+          mock.patch('semdedup.pairwise.STRIP', max(1, size // 2))): yield
 
 def threads(n): return mock.patch.dict(os.environ, SEMDEDUP_THREADS=str(n))
 

@@ -37,7 +37,8 @@ def arrow(table, new):
 
 def tar(f):
     with tarfile.open(fileobj=f, mode='w') as t:
-        for name, data in {'a.png': picture('PNG'), 'a.cls': b'1', 'b.jpg': picture('JPEG'), 'b.json': b'{"label": "cat"}', 'long' * 40 + '.png': picture('PNG')}.items():
+        for name, data in {'a.png': picture('PNG'), 'a.cls': b'1', 'b.jpg': picture('JPEG'), 'b.json': b'{"label": "cat"}',
+                           'long' * 40 + '.png': picture('PNG')}.items():
             m = tarfile.TarInfo(name); m.size = len(data); t.addfile(m, io.BytesIO(data))
 
 def idx(a): return bytes([0, 0, 8, a.ndim]) + b''.join(n.to_bytes(4, 'big') for n in a.shape) + a.tobytes()
@@ -45,8 +46,10 @@ def idx(a): return bytes([0, 0, 8, a.ndim]) + b''.join(n.to_bytes(4, 'big') for 
 VECTORS = pa.table({'id': [f'i{i}' for i in range(40)], 'x': pa.array(X.tolist(), pa.list_(pa.float32()))})
 IMAGES = pa.table({'image': pa.array([{'bytes': picture('PNG'), 'path': f'{i}.png'} for i in range(6)]), 'label': [0, 1] * 3})
 SPLIT = dict(train_images=PIXELS, train_labels=np.arange(6) % 2, test_images=PIXELS[:2], test_labels=[0, 1], classes=['a', 'b'])
-KINDS = {'png': picture('PNG'), 'jpeg': picture('JPEG'), 'gif': picture('GIF'), 'webp': picture('WEBP'), 'bmp': picture('BMP'), 'ppm': picture('PPM'), 'tiff': picture('TIFF', compression='tiff_lzw'),
-         'jpeg 2000': picture('JPEG2000'), 'exif': picture('JPEG', exif=b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0'), **({'avif': picture('AVIF')} if 'avif' in features.get_supported() else {})}
+KINDS = {'png': picture('PNG'), 'jpeg': picture('JPEG'), 'gif': picture('GIF'), 'webp': picture('WEBP'), 'bmp': picture('BMP'), 'ppm': picture('PPM'),
+         'tiff': picture('TIFF', compression='tiff_lzw'), 'jpeg 2000': picture('JPEG2000'),
+         'exif': picture('JPEG', exif=b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0'),
+         **({'avif': picture('AVIF')} if 'avif' in features.get_supported() else {})}
 
 # How each is read, to the last byte
 
@@ -68,7 +71,8 @@ def images(path):
 
 def mnist(path): # one of the four files is damaged
     root = path.parent
-    for name, part in {'train-images-idx3-ubyte': PIXELS[..., 0], 'train-labels-idx1-ubyte': np.arange(6, dtype=np.uint8) % 2, 't10k-images-idx3-ubyte': PIXELS[..., 1], 't10k-labels-idx1-ubyte': np.arange(6, dtype=np.uint8) % 2}.items():
+    for name, part in {'train-images-idx3-ubyte': PIXELS[..., 0], 'train-labels-idx1-ubyte': np.arange(6, dtype=np.uint8) % 2,
+                       't10k-images-idx3-ubyte': PIXELS[..., 1], 't10k-labels-idx1-ubyte': np.arange(6, dtype=np.uint8) % 2}.items():
         (root/'MNIST'/'raw').mkdir(parents=True, exist_ok=True)
         (root/'MNIST'/'raw'/name).write_bytes(path.read_bytes() if path.name in name else idx(part))
     assert load_images('mnist', root).train.images.shape[0] == 6
@@ -118,8 +122,10 @@ FORMATS = {
     'idx images': ('train-images-idx3-ubyte', lambda d: idx(PIXELS[..., 0]), mnist),
     'idx labels': ('train-labels-idx1-ubyte', lambda d: idx(np.arange(6, dtype=np.uint8) % 2), mnist),
     'manifest': ('x.parquet', lambda d: written(d, deduplicate(X, eps=.3).to_parquet, 'x.parquet'), selection),
-    'results': ('results.parquet', lambda d: saved(lambda f: pd.DataFrame({c: [.5, 1] if c in ('ratio', 'accuracy', 'seed') else ['a', 'b'] for c in RESULT_COLUMNS}).to_parquet(f)), read_results),
-    'report config': ('config.json', lambda d: json.dumps({'dataset': 'x', 'ratios': [.1, .5]}).encode(), lambda p: claim_folder(p.parent, {'dataset': 'x', 'ratios': [.1, .5]})),
+    'results': ('results.parquet', lambda d: saved(lambda f: pd.DataFrame(
+        {c: [.5, 1] if c in ('ratio', 'accuracy', 'seed') else ['a', 'b'] for c in RESULT_COLUMNS}).to_parquet(f)), read_results),
+    'report config': ('config.json', lambda d: json.dumps({'dataset': 'x', 'ratios': [.1, .5]}).encode(),
+                      lambda p: claim_folder(p.parent, {'dataset': 'x', 'ratios': [.1, .5]})),
     'dedup config': ('config.json', lambda d: json.dumps({'made by': 'dedup', 'format': 1}).encode(), lambda p: results_folder(p.parent, 'photos', 'dedup')),
     'safetensors': ('w.safetensors', lambda d: written(d, lambda p: save_file({'a': X}, p), 'w.safetensors'), read_weights),
     'pth': ('w.pth', lambda d: saved(lambda f: torch.save({'a': torch.zeros(3)}, f)), read_weights),
@@ -134,7 +140,8 @@ FORMATS = {
 
 # Damage
 
-EDIT = st.tuples(st.sampled_from(['set', 'cut', 'insert', 'repeat', 'end']), st.floats(0, 1), st.integers(1, 16), st.sampled_from([b'\0', b'\xff', b'\x80', b'\x7f', b'0', b'9', b'[', b'{', b'-', b'"', b'[' * 10_000]) | st.binary(min_size=1, max_size=4))
+EDIT = st.tuples(st.sampled_from(['set', 'cut', 'insert', 'repeat', 'end']), st.floats(0, 1), st.integers(1, 16),
+                 st.sampled_from([b'\0', b'\xff', b'\x80', b'\x7f', b'0', b'9', b'[', b'{', b'-', b'"', b'[' * 10_000]) | st.binary(min_size=1, max_size=4))
 
 def damage(data, edits):
     "Apply edits: (what, where as a share of the length, how many bytes, which)."
@@ -150,7 +157,8 @@ def bounded(seconds=300, more=2 * 2**30):
     def late(*_): raise AssertionError('it hangs')
     before, limits = signal.signal(signal.SIGALRM, late), resource.getrlimit(resource.RLIMIT_AS)
     signal.alarm(seconds)
-    if os.path.exists('/proc/self/statm'): resource.setrlimit(resource.RLIMIT_AS, (int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize() + more, limits[1]))
+    if os.path.exists('/proc/self/statm'):
+        resource.setrlimit(resource.RLIMIT_AS, (int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize() + more, limits[1]))
     try: yield
     finally:
         signal.alarm(0); signal.signal(signal.SIGALRM, before)
@@ -180,4 +188,4 @@ def test_damaged_files_are_refused_in_a_sentence_or_read(name, tmp_path):
             except (UserError, Unreadable) as e: assert str(e) and '\n' not in str(e)
         refused_or_read()
 
-EXAMPLES = int(os.environ.get('SEMDEDUP_FUZZ', '60'))                                # more of them find rarer things: SEMDEDUP_FUZZ=5000 pytest tests/test_fuzz.py
+EXAMPLES = int(os.environ.get('SEMDEDUP_FUZZ', '60')) # more of them find rarer things: SEMDEDUP_FUZZ=5000 pytest tests/test_fuzz.py

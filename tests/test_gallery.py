@@ -27,7 +27,8 @@ class Page(HTMLParser):
     def all(self, tag): return [attrs for t, attrs in self.tags if t == tag]
 
 @pytest.fixture(scope='session')
-def tiles(): return [Image.fromarray(np.ascontiguousarray(im[y:y + 200, x:x + 200])) for im in load_sample_images().images for y in (10, 215) for x in (0, 210, 420)]
+def tiles():
+    return [Image.fromarray(np.ascontiguousarray(im[y:y + 200, x:x + 200])) for im in load_sample_images().images for y in (10, 215) for x in (0, 210, 420)]
 
 @pytest.fixture(scope='session')
 def photos(tmp_path_factory, tiles):
@@ -45,9 +46,11 @@ def photos(tmp_path_factory, tiles):
 @pytest.fixture(scope='session')
 def found(photos): return dedup(photos, eps=.5, n_clusters=3)
 @pytest.fixture(scope='session')
-def source(found, tmp_path_factory): return gallery.write_gallery(found, tmp_path_factory.mktemp('out')/'index.html', "semdedup dedup 'my <b>photos</b>'").read_text(encoding='utf-8')
+def source(found, tmp_path_factory):
+    return gallery.write_gallery(found, tmp_path_factory.mktemp('out')/'index.html', "semdedup dedup 'my <b>photos</b>'").read_text(encoding='utf-8')
 @pytest.fixture(scope='session')
-def leak_source(photos, tmp_path_factory): return gallery.write_leaks_page(leaks(photos/'train', photos/'test', eps=.5), tmp_path_factory.mktemp('out')/'index.html').read_text(encoding='utf-8')
+def leak_source(photos, tmp_path_factory):
+    return gallery.write_leaks_page(leaks(photos/'train', photos/'test', eps=.5), tmp_path_factory.mktemp('out')/'index.html').read_text(encoding='utf-8')
 @pytest.fixture(scope='session', params=['gallery', 'leaks'])
 def any_source(request, source, leak_source): return {'gallery': source, 'leaks': leak_source}[request.param]
 @pytest.fixture(scope='session')
@@ -60,13 +63,15 @@ def page(source): return Page(source)
 def test_one_script_runs_and_nothing_else_can(any_page, any_source):
     [script] = re.findall(r'<script>(.*?)</script>', any_source, re.S)
     [policy] = [m['content'] for m in any_page.all('meta') if m.get('http-equiv') == 'Content-Security-Policy']
-    assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy and policy.startswith("default-src 'none'") and 'http' not in policy
+    assert (f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+            and policy.startswith("default-src 'none'") and 'http' not in policy)
     assert len(any_page.all('script')) == 1 and {t for t, _ in any_page.tags} & {'iframe', 'object', 'embed', 'form', 'base', 'link'} == set()
     assert [(t, a) for t, attrs in any_page.tags for a in attrs if a.startswith('on')] == []
 
 def test_nothing_is_loaded(any_page, any_source):
     assert any_page.all('img') and all(a['src'].startswith('data:image/') for a in any_page.all('img'))
-    assert [v[:60] for _, attrs in any_page.tags for k in ('href', 'src', 'action', 'data') if (v := attrs.get(k)) and not v.startswith(('data:image/', '#'))] == []
+    assert [v[:60] for _, attrs in any_page.tags for k in ('href', 'src', 'action', 'data')
+            if (v := attrs.get(k)) and not v.startswith(('data:image/', '#'))] == []
     assert not re.search(r'@import|url\(|fetch\(|XMLHttp', any_source)
 
 def test_names_are_shown_as_they_are(page, source):
@@ -156,7 +161,8 @@ def test_sections_have_names_and_links_lead_somewhere(any_page):
 
 def test_the_slider_is_labelled_and_speaks(any_page):
     [slider] = [a for a in any_page.all('input') if a.get('type') == 'range']
-    assert slider['id'] in [a.get('for') for a in any_page.all('label')] and [a for a in any_page.all('output') if a.get('aria-live') == 'polite' and a['id'] == slider['aria-describedby']]
+    assert (slider['id'] in [a.get('for') for a in any_page.all('label')]
+            and [a for a in any_page.all('output') if a.get('aria-live') == 'polite' and a['id'] == slider['aria-describedby']])
     assert len(any_page.all('table')) >= 1, 'the numbers are there without the script'
 
 def test_what_scrolls_can_be_reached(any_page):

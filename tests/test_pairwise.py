@@ -2,8 +2,9 @@
 from functools import lru_cache
 import numpy as np, pytest, torch
 from semdedup import Clusters, open_vectors, pairwise
-from semdedup.pairwise import (SLACK, STRIP, Loaded, Tile, cluster_histograms, cut, first_best, histogram_quantiles, largest_earlier, margin, merge_best, nearest_kept, nearest_pairs, nearest_rows,
-                               pair_histogram, strip_best, strip_best_wide, tile_best, tile_pairs, tile_size, where_at_least)
+from semdedup.pairwise import (SLACK, STRIP, Loaded, Tile, cluster_histograms, cut, first_best, histogram_quantiles, largest_earlier, margin, merge_best,
+                               nearest_kept, nearest_pairs, nearest_rows, pair_histogram, strip_best, strip_best_wide, tile_best, tile_pairs, tile_size,
+                               where_at_least)
 
 def unit(x): return x / np.linalg.norm(x, axis=1, keepdims=True)
 
@@ -17,8 +18,10 @@ def rows(n=160, d=6, seed=0):
 X = rows()
 S = np.round(unit(X) @ unit(X).T, 9)                                   # nine digits, as the engine has them
 V = open_vectors(X).check()
-TILES = {'diagonal': Tile(np.arange(100)), 'odd rows': Tile(np.arange(1, 160, 2)), 'all before': Tile(np.arange(80, 160), np.arange(80)), 'all after': Tile(np.arange(80), np.arange(80, 160)), 'mixed': Tile(np.arange(0, 160, 2), np.arange(1, 160, 2))}
-PLACES = {'in order': np.arange(160), 'but for two': np.r_[:79, 80, 79, 81:160], 'shuffled': np.random.default_rng(1).permutation(160)} # of each row in keep order
+TILES = {'diagonal': Tile(np.arange(100)), 'odd rows': Tile(np.arange(1, 160, 2)), 'all before': Tile(np.arange(80, 160), np.arange(80)),
+         'all after': Tile(np.arange(80), np.arange(80, 160)), 'mixed': Tile(np.arange(0, 160, 2), np.arange(1, 160, 2))}
+# the place of each row in keep order
+PLACES = {'in order': np.arange(160), 'but for two': np.r_[:79, 80, 79, 81:160], 'shuffled': np.random.default_rng(1).permutation(160)}
 tiles = pytest.mark.parametrize('tile', TILES.values(), ids=TILES)
 strips = pytest.mark.parametrize('strip', [1, 7, 512])
 
@@ -228,9 +231,12 @@ def test_quantiles_of_bins():
 
 @pytest.mark.parametrize('n_pairs', [0, 1, 4, 99])
 def test_the_most_similar_pairs(n_pairs):
-    "Of each item and its most similar earlier one in its cluster, the most similar first, each item once. A cluster of two has one pair, a cluster of one has none."
+    """Of each item and its most similar earlier one in its cluster, the most similar first, each
+    item once. A cluster of two has one pair, a cluster of one has none."""
     x, labels = unit(X).astype(np.float32), np.r_[np.arange(157) % 2, 2, 3, 3]
-    every = sorted(((-S[i, j], i, j) for c in (0, 1, 3) for m in [np.flatnonzero(labels == c)] for a, i in enumerate(m[1:], 1) for j in [max(m[:a], key=lambda j: (S[i, j], -j))]), key=lambda p: (round(p[0], 6), labels[p[1]], p[1]))
+    every = sorted(((-S[i, j], i, j) for c in (0, 1, 3) for m in [np.flatnonzero(labels == c)]
+                    for a, i in enumerate(m[1:], 1) for j in [max(m[:a], key=lambda j: (S[i, j], -j))]),
+                   key=lambda p: (round(p[0], 6), labels[p[1]], p[1]))
     want, seen = [], set()
     for _, i, j in every:
         if len(want) < n_pairs and not {i, j} & seen: want.append([j, i]); seen |= {i, j}
@@ -244,8 +250,9 @@ def test_where_no_cluster_has_two_items_there_are_no_pairs():
 
 # What `tools/mutate.py pairwise --tests tests/test_pairwise.py` leaves alive, of all the changes it knows, changes no result:
 # - how wide the bound is on errors that are smaller still (`margin`), and that SLACK, hundreds of times smaller, is taken from it and not added;
-# - which of two exact ways a strip goes (.03), how many rows are looked at in a go (STRIP, 1024, 65,536, the defaults of `block`), and one more pair than a billion (`most`);
+# - which of two exact ways a strip goes (.03), how many rows are looked at in a go (STRIP, 1024, 65,536, the defaults of `block`),
+#   and one more pair than a billion (`most`);
 # - `>` for `>=` at a distance of SLACK, on which no two similarities of nine digits lie; `<=` for `<` between places that all differ;
 # - whether a tile is looked at the quick way (`ordered`) whose columns are the first row or two;
-# - -3 for -2 as less similar than anything; whether what lies above the last bin is taken for its upper or for its lower edge; and -2 for the -1 of `reshape`, where
-#   numpy takes any negative number.
+# - -3 for -2 as less similar than anything; whether what lies above the last bin is taken for its upper or for its lower edge;
+#   and -2 for the -1 of `reshape`, where numpy takes any negative number.

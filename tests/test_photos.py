@@ -82,9 +82,13 @@ def turned(orientation):
     exif = Image.Exif(); exif[0x0112] = orientation
     return exif
 
-ODD = {'one pixel': encoded(Image.new('RGB', (1, 1), (9, 8, 7)), 'JPEG'), 'one row': encoded(scene((300, 1)), 'JPEG'), 'cmyk': encoded(scene().convert('CMYK'), 'JPEG'), 'icc profile': encoded(scene(), 'JPEG', icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()),
-       'as tables only': without(encoded(scene(), 'JPEG'), 0xe0, 0xc0)[0] + b'\xff\xd9', 'without tables': b''.join(without(encoded(scene(), 'JPEG'), 0xdb, 0xc4)), 'two in a row': encoded(scene(), 'JPEG') * 2, 'something behind': encoded(scene(), 'JPEG') + b'more',
-       'fill bytes': b'\xff\xd8\xff\xff' + encoded(scene(), 'JPEG')[2:], 'mark only': b'\xff\xd8', 'no marks': b'\xff\xd8\xff\xe0', 'a png': encoded(scene()), 'empty': b'',
+ODD = {'one pixel': encoded(Image.new('RGB', (1, 1), (9, 8, 7)), 'JPEG'),
+       'one row': encoded(scene((300, 1)), 'JPEG'), 'cmyk': encoded(scene().convert('CMYK'), 'JPEG'),
+       'icc profile': encoded(scene(), 'JPEG', icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()),
+       'as tables only': without(encoded(scene(), 'JPEG'), 0xe0, 0xc0)[0] + b'\xff\xd9',
+       'without tables': b''.join(without(encoded(scene(), 'JPEG'), 0xdb, 0xc4)), 'two in a row': encoded(scene(), 'JPEG') * 2,
+       'something behind': encoded(scene(), 'JPEG') + b'more', 'fill bytes': b'\xff\xd8\xff\xff' + encoded(scene(), 'JPEG')[2:], 'mark only': b'\xff\xd8',
+       'no marks': b'\xff\xd8\xff\xe0', 'a png': encoded(scene()), 'empty': b'',
        **{f'turned {k}': encoded(scene(), 'JPEG', exif=turned(k)) for k in range(1, 9)}}
 
 @pytest.mark.parametrize('data', ODD.values(), ids=ODD)
@@ -115,12 +119,14 @@ def animation(format):
     frames = [scene(), Image.new('RGB', (60, 40))]
     return encoded(frames[0], format, save_all=True, append_images=frames[1:], **({'lossless': True} if format == 'WEBP' else {}))
 
-LOSSLESS = {'png': encoded(scene()), 'bmp': encoded(scene(), 'BMP'), 'tiff': encoded(scene(), 'TIFF'), 'tiff lzw': encoded(scene(), 'TIFF', compression='tiff_lzw'),
-            'webp': encoded(scene(), 'WEBP', lossless=True), 'gif': encoded(scene(), 'GIF'), 'palette': encoded(scene().quantize()), 'ppm': encoded(scene(), 'PPM'),
-            'interlaced': encoded(scene(), optimize=True), 'animated png': animation('PNG'), 'animated webp': animation('WEBP'), 'animated gif': animation('GIF'),
+LOSSLESS = {'png': encoded(scene()), 'bmp': encoded(scene(), 'BMP'), 'tiff': encoded(scene(), 'TIFF'),
+            'tiff lzw': encoded(scene(), 'TIFF', compression='tiff_lzw'), 'webp': encoded(scene(), 'WEBP', lossless=True), 'gif': encoded(scene(), 'GIF'),
+            'palette': encoded(scene().quantize()), 'ppm': encoded(scene(), 'PPM'), 'interlaced': encoded(scene(), optimize=True),
+            'animated png': animation('PNG'), 'animated webp': animation('WEBP'), 'animated gif': animation('GIF'),
             'pages': encoded(scene(), 'TIFF', save_all=True, append_images=[Image.new('RGB', (5, 5))]), 'opaque': encoded(scene().convert('RGBA'))}
-LOSSY = {'jpeg': encoded(scene(), 'JPEG', quality=95), 'progressive': encoded(scene(), 'JPEG', quality=95, progressive=True), 'cmyk jpeg': encoded(scene().convert('CMYK'), 'JPEG', quality=95),
-         'cmyk tiff': encoded(scene().convert('CMYK'), 'TIFF'), 'ycbcr tiff': encoded(scene().convert('YCbCr'), 'TIFF', compression='tiff_lzw'), 'webp': encoded(scene(), 'WEBP', quality=95),
+LOSSY = {'jpeg': encoded(scene(), 'JPEG', quality=95), 'progressive': encoded(scene(), 'JPEG', quality=95, progressive=True),
+         'cmyk jpeg': encoded(scene().convert('CMYK'), 'JPEG', quality=95), 'cmyk tiff': encoded(scene().convert('CMYK'), 'TIFF'),
+         'ycbcr tiff': encoded(scene().convert('YCbCr'), 'TIFF', compression='tiff_lzw'), 'webp': encoded(scene(), 'WEBP', quality=95),
          'lab tiff': encoded(ImageCms.profileToProfile(scene(), ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB'), outputMode='LAB'), 'TIFF')}
 
 @pytest.mark.parametrize('data', LOSSLESS.values(), ids=LOSSLESS)
@@ -130,8 +136,9 @@ def test_pixels_of_lossless_kinds(data): np.testing.assert_array_equal(decode(da
 def test_pixels_of_lossy_kinds(data): assert np.abs(decode(data)[:, ::4, 3::4].astype(int) - PIXELS[:, ::4, 3::4]).mean() < 6
 
 @pytest.mark.parametrize('data, want', [
-    (encoded(Image.fromarray(GREY.astype(np.uint16) * 257)), GREY), (encoded(Image.fromarray(GREY.astype(np.uint16) * 257), 'TIFF'), GREY), (encoded(Image.fromarray(GREY.astype(np.int32) * 257), 'TIFF'), GREY),
-    (encoded(Image.fromarray(GREY / np.float32(255)), 'TIFF'), GREY), (encoded(Image.fromarray(GREY)), GREY), (encoded(Image.fromarray(GREY >= 128)), (GREY >= 128) * 255), (encoded(Image.fromarray(GREY), 'JPEG2000'), GREY)],
+    (encoded(Image.fromarray(GREY.astype(np.uint16) * 257)), GREY), (encoded(Image.fromarray(GREY.astype(np.uint16) * 257), 'TIFF'), GREY),
+    (encoded(Image.fromarray(GREY.astype(np.int32) * 257), 'TIFF'), GREY), (encoded(Image.fromarray(GREY / np.float32(255)), 'TIFF'), GREY),
+    (encoded(Image.fromarray(GREY)), GREY), (encoded(Image.fromarray(GREY >= 128)), (GREY >= 128) * 255), (encoded(Image.fromarray(GREY), 'JPEG2000'), GREY)],
     ids=['16 bits png', '16 bits tiff', '32 bits', 'float', 'grey', 'black and white', 'jpeg 2000'])
 def test_grey_of_any_depth(data, want):
     for channel in decode(data): np.testing.assert_array_equal(channel, want)
@@ -153,7 +160,8 @@ def test_a_camera_s_damaged_exif_does_no_harm():
     exif[0x0112] = 99
     assert decode(encoded(scene(), 'JPEG', exif=exif)).shape == (3, 40, 60)
 
-@pytest.mark.parametrize('error', [SyntaxError('not a TIFF file'), struct.error('unpack requires a buffer'), ZeroDivisionError()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize('error', [SyntaxError('not a TIFF file'), struct.error('unpack requires a buffer'), ZeroDivisionError()],
+                         ids=lambda e: type(e).__name__)
 def test_whatever_pillow_says_of_exif_does_no_harm(monkeypatch, error):
     exif = Image.Exif(); exif[0x0112] = 6
     def broken(im): raise error
@@ -165,8 +173,10 @@ def png_header(w, h):
     chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
     return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
 
-BROKEN = {'empty': (b'', 'the file is empty'), 'a web page': (b'<!DOCTYPE html>', 'not an image'), 'zeros': (bytes(1000), 'not an image'), 'a bomb': (png_header(60_000, 60_000), '60,000 × 60,000 pixels are more than the limit'),
-          'no size': (png_header(0, 0), None), 'header only': (LOSSY['jpeg'][:20], None), 'postscript': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not an image'), 'heic': (b'\0\0\0\x18ftypheic' + bytes(40), 'convert it to JPEG')}
+BROKEN = {'empty': (b'', 'the file is empty'), 'a web page': (b'<!DOCTYPE html>', 'not an image'), 'zeros': (bytes(1000), 'not an image'),
+          'a bomb': (png_header(60_000, 60_000), '60,000 × 60,000 pixels are more than the limit'), 'no size': (png_header(0, 0), None),
+          'header only': (LOSSY['jpeg'][:20], None), 'postscript': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not an image'),
+          'heic': (b'\0\0\0\x18ftypheic' + bytes(40), 'convert it to JPEG')}
 BROKEN |= {f'half of {k}': (v[:len(v) // 2], None) for k, v in {**LOSSLESS, **LOSSY}.items() if 'pages' not in k and 'animated' not in k}
 
 @pytest.mark.parametrize('data, says', BROKEN.values(), ids=BROKEN)
@@ -197,7 +207,8 @@ def test_the_limit_can_be_set_and_pillow_is_left_as_it_was(monkeypatch):
 
 # Folders
 
-NAMES = ['Köln.png', '東京/日本 語.png', 'עברית.png', '🐈.png', '<img src=x onerror=alert(1)>.png', 'a b\tc.png', 'new\nline.png', '"quoted".png', "it's.png", '%20.png', 'UPPER.PNG', 'back\\slash.png', '-rf.png', '$(x).png', 'é.png', 'e\u0301.png', 'x' * 200 + '.png']
+NAMES = ['Köln.png', '東京/日本 語.png', 'עברית.png', '🐈.png', '<img src=x onerror=alert(1)>.png', 'a b\tc.png', 'new\nline.png', '"quoted".png',
+         "it's.png", '%20.png', 'UPPER.PNG', 'back\\slash.png', '-rf.png', '$(x).png', 'é.png', 'e\u0301.png', 'x' * 200 + '.png']
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows allows few of these names')
 def test_names_in_any_script(tmp_path):
@@ -217,7 +228,8 @@ def test_names_in_no_encoding_survive_into_a_table(tmp_path):
     assert open_photos([photos.path(0)]).read(0) == LOSSLESS['png']
 
 def test_what_is_no_image_is_counted(tmp_path):
-    write(tmp_path, {'a.png': LOSSLESS['png'], 'notes.txt': b'x', 'more.TXT': b'', 'README': b'', '.hidden.png': LOSSLESS['png'], '.git/x.png': LOSSLESS['png'], '__MACOSX/._a.png': b'x', 'raw.cr2': LOSSLESS['tiff'],
+    write(tmp_path, {'a.png': LOSSLESS['png'], 'notes.txt': b'x', 'more.TXT': b'', 'README': b'',
+                     '.hidden.png': LOSSLESS['png'], '.git/x.png': LOSSLESS['png'], '__MACOSX/._a.png': b'x', 'raw.cr2': LOSSLESS['tiff'],
                      'without': LOSSY['jpeg'], 'photo.jpg~': LOSSY['jpeg'], 'wrong.png': LOSSY['jpeg'], 'text.jpg': b'hello', 'empty.gif': b''})
     photos = open_photos(tmp_path)
     assert list(photos.ids) == ['a.png', 'empty.gif', 'photo.jpg~', 'text.jpg', 'without', 'wrong.png']
@@ -227,7 +239,9 @@ def test_what_is_no_image_is_counted(tmp_path):
 def test_links_pipes_and_loops(tmp_path):
     folder = write(tmp_path/'photos', {'a/1.png': LOSSLESS['png'], 'b/2.png': LOSSLESS['bmp']})
     write(tmp_path/'elsewhere', {'3.png': LOSSLESS['png'], 'c/4.png': LOSSLESS['png']})
-    for link, target in {'a/same.png': '1.png', 'a/up': '..', 'loop.png': 'loop.png', 'other.png': '../elsewhere/3.png', 'gone.png': 'nowhere', 'c': '../elsewhere/c', 'c again': '../elsewhere/c', 'b/deep': '../a'}.items(): (folder/link).symlink_to(target)
+    for link, target in {'a/same.png': '1.png', 'a/up': '..', 'loop.png': 'loop.png', 'other.png': '../elsewhere/3.png', 'gone.png': 'nowhere',
+                         'c': '../elsewhere/c', 'c again': '../elsewhere/c', 'b/deep': '../a'}.items():
+        (folder/link).symlink_to(target)
     os.mkfifo(folder/'pipe.png'); os.mkfifo(folder/'pipe'); (folder/'pipe link.png').symlink_to('pipe')
     photos = open_photos(folder)
     assert list(photos.ids) == ['gone.png', 'loop.png', 'other.png', 'pipe link.png', 'a/1.png', 'b/2.png', 'c/4.png']
@@ -253,7 +267,8 @@ def test_a_file_that_goes_or_grows_is_unreadable(tmp_path):
     with pytest.raises(Unreadable, match='more than the limit'): photos.read(1)
 
 @pytest.mark.parametrize('names, classes', [
-    (['cats/1', 'cats/2', 'dogs/1', 'dogs/2'], ['cats', 'dogs']), (['train/cats/1', 'train/cats/2', 'test/dogs/1', 'test/dogs/2'], ['cats', 'dogs']), (['1', 'cats/2', 'cats/3', 'dogs/1', 'dogs/4'], []),
+    (['cats/1', 'cats/2', 'dogs/1', 'dogs/2'], ['cats', 'dogs']), (['train/cats/1', 'train/cats/2', 'test/dogs/1', 'test/dogs/2'], ['cats', 'dogs']),
+    (['1', 'cats/2', 'cats/3', 'dogs/1', 'dogs/4'], []),
     (['2019/may/1', '2019/may/2', '2020/1', '2020/2'], []), (['a/1', 'b/1', 'c/1'], []), (['cats/1', 'cats/2'], []), (['1', '2'], [])])
 def test_class_folders_or_just_folders(tmp_path, names, classes):
     photos = open_photos(write(tmp_path, {f'{n}.png': LOSSLESS['png'] for n in names}))
@@ -282,7 +297,9 @@ def test_the_digest_follows_every_change(tmp_path):
         return open_photos(tmp_path).digest != before
     stat = os.stat(tmp_path/'a.bmp')
     assert not told(lambda: None)
-    def disguised(): (tmp_path/'a.bmp').write_bytes(encoded(Image.new('RGB', (60, 40)), 'BMP')); os.utime(tmp_path/'a.bmp', ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    def disguised():
+        (tmp_path/'a.bmp').write_bytes(encoded(Image.new('RGB', (60, 40)), 'BMP'))
+        os.utime(tmp_path/'a.bmp', ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert told(disguised)                                             # the same size and the same time of the last change
     assert told(lambda: (tmp_path/'a.bmp').rename(tmp_path/'c.bmp')) and told((tmp_path/'b.bmp').unlink)
 
@@ -309,11 +326,15 @@ def sources(folder):
     tar = {f'{i}.{e}': d for i in range(6) for e, d in (('png', data[i]), ('cls', str(labels[i]).encode()))}
     write_tar(folder/'x.tar', tar)
     for k, some in enumerate([range(6), range(6, 12)]): write_tar(folder/'tars'/f'{k}.tar', {n: tar[n] for n in list(tar)[some.start:some.stop]})
-    np.save(folder/'x.npy', arrays); np.savez(folder/'x.npz', test_images=arrays, test_labels=labels, train_images=arrays[:1], train_labels=labels[:1]); np.savez(folder/'plain.npz', images=arrays, labels=labels)
+    np.save(folder/'x.npy', arrays)
+    np.savez(folder/'x.npz', test_images=arrays, test_labels=labels, train_images=arrays[:1], train_labels=labels[:1])
+    np.savez(folder/'plain.npz', images=arrays, labels=labels)
     pil = [(Image.fromarray(a), int(y)) for a, y in zip(arrays, labels)]
     images = load_images('digits'); images.test.images, images.test.labels = arrays.transpose(0, 3, 1, 2), labels
-    return arrays, labels, order, {'folder': folder/'classes', 'paths': [folder/'classes'/n for n in names], 'parquet': folder/'t.parquet', 'parquets': folder/'tables', 'split of parquets': f'{folder/"tables"}:train', 'tar': folder/'x.tar', 'tars': folder/'tars',
-            'npy': folder/'x.npy', 'npz': f'{folder/"x.npz"}:test', 'plain npz': folder/'plain.npz', 'array': arrays, 'items': pil, 'split': images.test, 'images': images}
+    return arrays, labels, order, {'folder': folder/'classes', 'paths': [folder/'classes'/n for n in names], 'parquet': folder/'t.parquet',
+                                   'parquets': folder/'tables', 'split of parquets': f'{folder/"tables"}:train', 'tar': folder/'x.tar', 'tars': folder/'tars',
+                                   'npy': folder/'x.npy', 'npz': f'{folder/"x.npz"}:test', 'plain npz': folder/'plain.npz', 'array': arrays,
+                                   'items': pil, 'split': images.test, 'images': images}
 
 KINDS = ['folder', 'paths', 'parquet', 'parquets', 'split of parquets', 'tar', 'tars', 'npy', 'npz', 'plain npz', 'array', 'items', 'split', 'images']
 
@@ -370,13 +391,23 @@ def says_more(path):
         if f.metadata.num_rows == 41 and f.metadata.row_group(0).num_rows == 40: return path
     raise AssertionError('nothing in the file counts its rows')
 
-WRONG = {'nothing there': (lambda f: f/'nowhere', 'no such file or folder'), 'empty folder': (lambda f: f, 'holds no images'), 'only text': (lambda f: write(f, {'a.txt': b'', 'b.txt': b''}), '2 .txt'), 'a text': (lambda f: write(f, {'a.txt': b'x'})/'a.txt', 'is no folder, image'),
-         'a number': (lambda f: 7, 'no length or no items'), 'nobody': (lambda f: None, 'no length'), 'empty list': (lambda f: [], 'empty'), 'embeddings': (lambda f: np.zeros((4, 9), np.float32), 'look like embeddings'), 'misspelt': (lambda f: 'cifar1:train', 'no data set of that name'),
-         'split of digits': (lambda f: 'digits:val', "no split 'val'"), 'broken parquet': (lambda f: write(f, {'a.parquet': b'PAR1'})/'a.parquet', 'cannot be read as Parquet'), 'broken npy': (lambda f: write(f, {'a.npy': b'x'})/'a.npy', 'plain arrays'),
-         'parquet that says more': (lambda f: says_more(f/'a.parquet'), 'says that it has 41 rows, and holds 40: it is damaged'), 'split of an image': (lambda f: f'{write(f, {"a.png": LOSSLESS["png"]})/"a.png"}:train', "has no splits. Leave 'train' out"),
-         'npz of something else': (lambda f: npz(f/'a.npz', y=GREY), 'holds y; expected images'), 'npz of nothing': (lambda f: npz(f/'a.npz'), 'holds nothing; expected images'), 'split of an npz': (lambda f: f'{npz(f/"a.npz", images=GREY[None])}:train', "has no split 'train'. There are: none"),
-         'labels too few': (lambda f: npz(f/'a.npz', images=np.stack([GREY] * 3), labels=[0, 1]), '2 labels for 3 images'), 'labels that skip': (lambda f: npz(f/'a.npz', images=np.stack([GREY] * 2), labels=[0, 2_000_000]), 'labels go up to 2000000'),
-         'twice': (lambda f: [write(f, {'a.png': b''})/'a.png', f/'.'/'a.png'], '2 times'), 'empty array': (lambda f: np.zeros((0, 8, 8), np.uint8), 'are empty')}
+WRONG = {'nothing there': (lambda f: f/'nowhere', 'no such file or folder'), 'empty folder': (lambda f: f, 'holds no images'),
+         'only text': (lambda f: write(f, {'a.txt': b'', 'b.txt': b''}), '2 .txt'),
+         'a text': (lambda f: write(f, {'a.txt': b'x'})/'a.txt', 'is no folder, image'), 'a number': (lambda f: 7, 'no length or no items'),
+         'nobody': (lambda f: None, 'no length'), 'empty list': (lambda f: [], 'empty'),
+         'embeddings': (lambda f: np.zeros((4, 9), np.float32), 'look like embeddings'), 'misspelt': (lambda f: 'cifar1:train', 'no data set of that name'),
+         'split of digits': (lambda f: 'digits:val', "no split 'val'"),
+         'broken parquet': (lambda f: write(f, {'a.parquet': b'PAR1'})/'a.parquet', 'cannot be read as Parquet'),
+         'broken npy': (lambda f: write(f, {'a.npy': b'x'})/'a.npy', 'plain arrays'),
+         'parquet that says more': (lambda f: says_more(f/'a.parquet'), 'says that it has 41 rows, and holds 40: it is damaged'),
+         'split of an image': (lambda f: f'{write(f, {"a.png": LOSSLESS["png"]})/"a.png"}:train', "has no splits. Leave 'train' out"),
+         'npz of something else': (lambda f: npz(f/'a.npz', y=GREY), 'holds y; expected images'),
+         'npz of nothing': (lambda f: npz(f/'a.npz'), 'holds nothing; expected images'),
+         'split of an npz': (lambda f: f'{npz(f/"a.npz", images=GREY[None])}:train', "has no split 'train'. There are: none"),
+         'labels too few': (lambda f: npz(f/'a.npz', images=np.stack([GREY] * 3), labels=[0, 1]), '2 labels for 3 images'),
+         'labels that skip': (lambda f: npz(f/'a.npz', images=np.stack([GREY] * 2), labels=[0, 2_000_000]), 'labels go up to 2000000'),
+         'twice': (lambda f: [write(f, {'a.png': b''})/'a.png', f/'.'/'a.png'], '2 times'),
+         'empty array': (lambda f: np.zeros((0, 8, 8), np.uint8), 'are empty')}
 
 @pytest.mark.parametrize('make, says', WRONG.values(), ids=WRONG)
 def test_a_wrong_source_is_answered(tmp_path, make, says):
@@ -397,7 +428,8 @@ def test_parquet_columns_must_be_plain(tmp_path):
 
 def test_a_hugging_face_data_set(tmp_path):
     datasets = pytest.importorskip('datasets')
-    make = lambda n: datasets.Dataset.from_dict({'picture': [{'bytes': LOSSLESS['png'], 'path': None}] * n, 'kind': [i % 2 for i in range(n)]}, features=datasets.Features({'picture': datasets.Image(), 'kind': datasets.ClassLabel(names=['cat', 'dog'])}))
+    make = lambda n: datasets.Dataset.from_dict({'picture': [{'bytes': LOSSLESS['png'], 'path': None}] * n, 'kind': [i % 2 for i in range(n)]},
+                                                features=datasets.Features({'picture': datasets.Image(), 'kind': datasets.ClassLabel(names=['cat', 'dog'])}))
     ds = make(5)
     datasets.DatasetDict(train=ds, test=make(2)).save_to_disk(tmp_path/'dict'); ds.save_to_disk(tmp_path/'one'); ds.to_parquet(tmp_path/'x.parquet')
     for source in ds, tmp_path/'one', f'{tmp_path/"dict"}:train', tmp_path/'x.parquet':
@@ -466,7 +498,8 @@ def test_a_pipe_is_no_image_and_a_folder_that_cannot_be_opened_is_named(tmp_path
         return scandir(path)
     monkeypatch.setattr(os, 'scandir', refuse)
     photos = open_photos(tmp_path)
-    assert list(photos.ids) == ['a.png'] and 'folder closed: Permission denied' in photos.skipped and ('neither file nor folder' in photos.skipped) == hasattr(os, 'mkfifo')
+    assert (list(photos.ids) == ['a.png'] and 'folder closed: Permission denied' in photos.skipped
+            and ('neither file nor folder' in photos.skipped) == hasattr(os, 'mkfifo'))
     with pytest.raises(UserError, match='cannot be opened'): open_photos(tmp_path/'closed')
 
 def test_a_file_whose_beginning_may_not_be_read_is_no_image(tmp_path, monkeypatch):
@@ -519,7 +552,8 @@ def test_a_selection_of_other_files_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"1 of the 4 files .* such as 'b/1.png'"): positions_in(own, ['a/0.png', 'a/1.png', 'b/0.png'], np.array([0]))
     class Linked: samples, root = [(str(tmp_path/n), 0) for n in ('a/0.png', 'b/link.png', 'b/._0.png')], str(tmp_path)
     (tmp_path/'a').mkdir(exist_ok=True); (tmp_path/'b').mkdir(exist_ok=True); (tmp_path/'b'/'link.png').symlink_to('../a/0.png')
-    with pytest.warns(UserWarning, match='2 files of the data set are links to other images, or hidden'): assert positions_in(Linked(), ['a/0.png'], np.array([0])) == [0]
+    with pytest.warns(UserWarning, match='2 files of the data set are links to other images, or hidden'):
+        assert positions_in(Linked(), ['a/0.png'], np.array([0])) == [0]
     with pytest.raises(UserError, match='4 of the 4 files'): positions_in(own, ['x', 'y'], np.array([0]))
     assert positions_in(own, list('wxyz'), np.array([3])) == [3]       # names that mean something else, as many
 
@@ -544,7 +578,8 @@ def test_members_of_a_tar_that_are_hidden_or_too_large(tmp_path, monkeypatch):
 TEN = np.random.default_rng(0).integers(0, 256, (24, 16, 16), dtype=np.uint8)
 LABELS = np.arange(24) % 12
 
-@pytest.mark.parametrize('given', [torch.tensor(LABELS), LABELS[:, None], [torch.tensor(int(v)) for v in LABELS], pd.Series(LABELS, index=range(100, 124)), LABELS.astype(float), [[int(v)] for v in LABELS], tuple(LABELS.astype(np.uint8))],
+@pytest.mark.parametrize('given', [torch.tensor(LABELS), LABELS[:, None], [torch.tensor(int(v)) for v in LABELS],
+                                   pd.Series(LABELS, index=range(100, 124)), LABELS.astype(float), [[int(v)] for v in LABELS], tuple(LABELS.astype(np.uint8))],
                          ids=['tensor', 'column', 'tensors', 'series', 'floats', 'lists of one', 'bytes'])
 def test_labels_are_the_numbers_that_are_given(given):
     p = open_photos(TEN, labels=given)

@@ -24,8 +24,8 @@ class Attempt:
 def start(args, out):
     """The command, in a process group of its own, and on one thread, so that it can be caught in the middle.
     Where the tests run in the background, a shell has told them to ignore Ctrl-C, and children inherit that: it is undone."""
-    return subprocess.Popen([*MAIN, *args, '--out', out], env=os.environ | {'SEMDEDUP_THREADS': '1'}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    return subprocess.Popen([*MAIN, *args, '--out', out], env=os.environ | {'SEMDEDUP_THREADS': '1'}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                            text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 def temporary(out): return {p.name for p in out.rglob('*.tmp')}
 

@@ -10,7 +10,9 @@ class Means:
     "An encoder that counts the images that it is given, and may be slow."
     name, config, size = 'means', {'encoder': 'means'}, 8
     def __init__(self, pause=0): self.n, self.pause = 0, pause
-    def __call__(self, images): self.n += 1; time.sleep(self.pause); return images.reshape(len(images), 3, 4, 2, 4, 2).mean((3, 5)).reshape(len(images), -1).astype(np.float32) + 1
+    def __call__(self, images):
+        self.n += 1; time.sleep(self.pause)
+        return images.reshape(len(images), 3, 4, 2, 4, 2).mean((3, 5)).reshape(len(images), -1).astype(np.float32) + 1
 
 def write(folder, n, broken=()):
     "Pictures, some of them broken."
@@ -76,7 +78,9 @@ def test_what_changes_is_looked_at_again(tmp_path):
     Image.new('RGB', (9, 9), 'red').save(folder/'0009.png'); assert looked_at() == 1      # mended
 
 def test_another_encoder_size_or_limit_is_another_scan(pictures, tmp_path, monkeypatch):
-    for n, kwargs in enumerate([dict(encoder='pixels'), dict(encoder='pixels', size=9), dict(encoder=Means())]): scan(pictures, cache=tmp_path, **kwargs); assert len(list(tmp_path.iterdir())) == n + 1
+    for n, kwargs in enumerate([dict(encoder='pixels'), dict(encoder='pixels', size=9), dict(encoder=Means())]):
+        scan(pictures, cache=tmp_path, **kwargs)
+        assert len(list(tmp_path.iterdir())) == n + 1
     monkeypatch.setenv('SEMDEDUP_MAX_PIXELS', '1199')
     with pytest.raises(UserError, match='None of the 150 images.* 40 × 30 pixels are more than the limit of 1,199'): scan(pictures, Means(), cache=tmp_path)
 
@@ -195,7 +199,10 @@ def test_processes_that_are_started_afresh(pictures, tmp_path):
 
 def test_where_no_process_can_be_started_this_one_works(tmp_path):
     "A script without the line about main, where processes are started afresh: each of them would run the script again."
-    (tmp_path/'run.py').write_text("import multiprocessing; multiprocessing.set_start_method('spawn')\nimport numpy as np\nfrom semdedup.photos import open_photos\nfrom semdedup.scanning import Decoders\nwith Decoders(open_photos('digits:test'), 8, 2) as d: print([len(b.images) for b in d.map(np.array_split(np.arange(360), 12))])\n")
+    (tmp_path/'run.py').write_text(
+        "import multiprocessing; multiprocessing.set_start_method('spawn')\n"
+        "import numpy as np\nfrom semdedup.photos import open_photos\nfrom semdedup.scanning import Decoders\n"
+        "with Decoders(open_photos('digits:test'), 8, 2) as d: print([len(b.images) for b in d.map(np.array_split(np.arange(360), 12))])\n")
     done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, f'{[30] * 12}\n') and 'the images are decoded in this one' in done.stderr, done.stderr
 
@@ -206,7 +213,9 @@ def test_workers_import_little():
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='forked on Linux only')
 def test_a_script_without_main_and_a_class_of_its_own(tmp_path):
-    (tmp_path/'run.py').write_text("import numpy as np\nfrom semdedup import scan\nclass Own:\n    def __len__(self): return 40\n    def __getitem__(self, i): return np.full((8, 8), i, np.uint8)\nprint(scan(Own(), lambda b: b.mean((2, 3)) + 1, size=8).x.shape)\n")
+    (tmp_path/'run.py').write_text("import numpy as np\nfrom semdedup import scan\n"
+                                   "class Own:\n    def __len__(self): return 40\n    def __getitem__(self, i): return np.full((8, 8), i, np.uint8)\n"
+                                   "print(scan(Own(), lambda b: b.mean((2, 3)) + 1, size=8).x.shape)\n")
     done = subprocess.run([sys.executable, tmp_path/'run.py'], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, '(40, 3)\n'), done.stderr
 
@@ -248,7 +257,8 @@ def test_sizes(pictures, monkeypatch):
     class Net(torch.nn.Module):
         def forward(self, x): sides.append(x.shape[-1]); return x.mean((2, 3))
     photos, f = open_photos(pictures).take([0, 1]), lambda b: (sides.append(b.shape[-1]), b.mean((2, 3)) + 1)[1]
-    for encoder, size in (Seeing(), None), (Seeing(), 16), (f, None), (f, 16), (Net(), 48), ('pixels', None), ('copies', None), ('pixels', 16): x = scan(photos, encoder, size=size, cache=False).x
+    for encoder, size in (Seeing(), None), (Seeing(), 16), (f, None), (f, 16), (Net(), 48), ('pixels', None), ('copies', None), ('pixels', 16):
+        x = scan(photos, encoder, size=size, cache=False).x
     assert sides == [8, 16, 224, 16, 48] and x.shape == (2, 768)
 
 # What encoders give
@@ -260,7 +270,8 @@ def test_images_without_a_direction_are_reported_not_fatal(tmp_path):
     result = scan(tmp_path, lambda b: np.where(b.mean((1, 2, 3))[:, None] > 9, np.nan, 1) * np.ones(3), cache=False)
     assert list(result.rows) == [0] and 'NaN' in result.table.problem[1]
 
-@pytest.mark.parametrize('encoder, says', [('pixles', "Did you mean 'pixels'"), (7, 'encoder is 7'), (lambda b: b[0], 'returned shape'), (lambda b: b[:1].reshape(1, -1), r'returned shape \(1,')])
+@pytest.mark.parametrize('encoder, says', [('pixles', "Did you mean 'pixels'"), (7, 'encoder is 7'), (lambda b: b[0], 'returned shape'),
+                                           (lambda b: b[:1].reshape(1, -1), r'returned shape \(1,')])
 def test_encoders_that_are_none(pictures, encoder, says):
     with pytest.raises(UserError, match=says): scan(pictures, encoder, cache=False)
 

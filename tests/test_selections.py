@@ -6,7 +6,8 @@ from semdedup.selections import METHODS, Pool, choose, coverage_centric, princip
 def unit(x): return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 RNG = np.random.default_rng(0)
-POOLS = {'two': unit(RNG.normal(size=(2, 5))), 'equal': unit(np.ones((8, 5))), 'opposite': unit(np.repeat([[1, 2, 3.], [-1, -2, -3]], 4, 0)), 'twins': unit(np.repeat(RNG.normal(size=(4, 5)), 2, 0)), 'one dimension': np.ones((8, 1), np.float32), 'few': unit(RNG.normal(size=(9, 20)))}
+POOLS = {'two': unit(RNG.normal(size=(2, 5))), 'equal': unit(np.ones((8, 5))), 'opposite': unit(np.repeat([[1, 2, 3.], [-1, -2, -3]], 4, 0)),
+         'twins': unit(np.repeat(RNG.normal(size=(4, 5)), 2, 0)), 'one dimension': np.ones((8, 1), np.float32), 'few': unit(RNG.normal(size=(9, 20)))}
 UNTRAINED = [n for n, m in METHODS.items() if m.uses not in ('training', 'copies') and n != 'distinct']
 
 @pytest.mark.filterwarnings('ignore:.*clusters are used', 'ignore:invalid value')
@@ -24,7 +25,10 @@ def test_as_many_as_were_asked_for(name, x):
 def test_directions_of_few_rows():
     for x in POOLS.values(): np.testing.assert_allclose(np.linalg.norm(principal(x, 64), axis=1), 1, rtol=1e-5)
 
-@pytest.mark.parametrize('name, ratio, says', [('our', .5, "Unknown selection 'our'"), ('ours', 0, 'ratio 0 keeps no image of 9'), ('ours', 1.5, 'ratio is 1.5'), ('moderate-labels', .5, 'needs labels: give labels= to Pool'), ('random-labels', .5, 'needs labels'), ('el2n', .5, 'needs images'), ('distinct', .5, 'needs images')])
+@pytest.mark.parametrize('name, ratio, says', [
+    ('our', .5, "Unknown selection 'our'"), ('ours', 0, 'ratio 0 keeps no image of 9'), ('ours', 1.5, 'ratio is 1.5'),
+    ('moderate-labels', .5, 'needs labels: give labels= to Pool'), ('random-labels', .5, 'needs labels'),
+    ('el2n', .5, 'needs images'), ('distinct', .5, 'needs images')])
 def test_what_a_selection_lacks_is_said(name, ratio, says):
     with pytest.raises(UserError, match=says): choose(Pool(POOLS['few'], n_clusters=2), name, ratio)
 

@@ -8,13 +8,15 @@ from semdedup.training import CNN, MODELS, Batches, Recipe, Run, conv_features, 
 @pytest.fixture(scope='module')
 def digits(): return load_images('digits')
 
-def replicas(model, shape, n_classes=10, seeds=(0, 1)): return [p.requires_grad_() for p in model.init(shape, n_classes, [torch.Generator().manual_seed(s) for s in seeds])]
+def replicas(model, shape, n_classes=10, seeds=(0, 1)):
+    return [p.requires_grad_() for p in model.init(shape, n_classes, [torch.Generator().manual_seed(s) for s in seeds])]
 
 def alone(kind, params, r, shape, n_classes=10):
     "The same network as torch has it, with the weights of one replica."
     c, h, w = shape
     if kind == 'mlp': net = nn.Sequential(nn.Flatten(), nn.Linear(c * h * w, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, n_classes))
-    else: net = nn.Sequential(*(o for a, b in ((c, 16), (16, 32), (32, 64)) for o in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))), nn.Flatten(), nn.Linear(64 * (h // 8) * (w // 8), 128), nn.ReLU(), nn.Linear(128, n_classes))
+    else: net = nn.Sequential(*(o for a, b in ((c, 16), (16, 32), (32, 64)) for o in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))),
+                              nn.Flatten(), nn.Linear(64 * (h // 8) * (w // 8), 128), nn.ReLU(), nn.Linear(128, n_classes))
     with torch.no_grad():
         for p, q in zip(net.parameters(), params): p.copy_(q[r].T if p.ndim == 2 else q[r])
     return net
@@ -37,7 +39,8 @@ def test_each_replica_is_a_network_of_its_own(kind, shape):
 def test_one_convolution_in_groups_is_as_good():
     "As a GPU does it: the same numbers, and the same gradients."
     g = torch.Generator().manual_seed(0)
-    x, *params = (torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in ((3, 4, 2, 12, 14), (3, 5, 2, 3, 3), (3, 5), (3, 6, 5, 3, 3), (3, 6)))
+    x, *params = (torch.randn(s, generator=g, dtype=torch.float64).requires_grad_()
+                  for s in ((3, 4, 2, 12, 14), (3, 5, 2, 3, 3), (3, 5), (3, 6, 5, 3, 3), (3, 6)))
     results = [conv_features(x, params, grouped) for grouped in (False, True)]
     torch.testing.assert_close(*results)
     for one, other in zip(*(torch.autograd.grad(y.square().sum(), (x, *params)) for y in results)): torch.testing.assert_close(one, other)
@@ -84,12 +87,17 @@ def test_a_selection_beside_chance(digits):
     assert s.gain[name] == pytest.approx((own - chance).mean()) and s.random[name] == pytest.approx(chance.mean()) and math.isnan(s.gain['full'])
     assert name in repr(scores) and f'<td>{name}</td>' in scores._repr_html_()
 
-@pytest.mark.parametrize('of, says', [(lambda images: [np.array([3, -1])], 'Selection 0 names row -1; digits has 1437 training images'), (lambda images: [np.arange(9), np.array([1437])], 'Selection 1 names row 1437'),
-                                      (lambda images: [np.arange(0)], 'keeps no image'), (lambda images: [np.r_[np.arange(9), 3, 3]], 'names 2 of its rows more than once'), (lambda images: None, 'There is no selection'), (lambda images: prune(groups := kmeans(np.eye(9, 4) + 1, 2), rank(groups), .5), 'was made of 9 images; digits has 1437')], ids=['below 0', 'too large', 'nothing', 'twice', 'none', 'of other images'])
+@pytest.mark.parametrize('of, says', [
+    (lambda images: [np.array([3, -1])], 'Selection 0 names row -1; digits has 1437 training images'),
+    (lambda images: [np.arange(9), np.array([1437])], 'Selection 1 names row 1437'), (lambda images: [np.arange(0)], 'keeps no image'),
+    (lambda images: [np.r_[np.arange(9), 3, 3]], 'names 2 of its rows more than once'), (lambda images: None, 'There is no selection'),
+    (lambda images: prune(groups := kmeans(np.eye(9, 4) + 1, 2), rank(groups), .5), 'was made of 9 images; digits has 1437')],
+    ids=['below 0', 'too large', 'nothing', 'twice', 'none', 'of other images'])
 def test_selections_of_other_images_are_refused(digits, of, says):
     with pytest.raises(UserError, match=says): evaluate(digits, of(digits), seeds=1, epochs=1)
 
-def test_whole_numbers_are_whole_in_any_type(digits): assert len(evaluate(digits, [np.arange(90)], seeds=2., epochs=1.).runs) == 6 and Recipe(epochs=8.) == Recipe(epochs=8)
+def test_whole_numbers_are_whole_in_any_type(digits):
+    assert len(evaluate(digits, [np.arange(90)], seeds=2., epochs=1.).runs) == 6 and Recipe(epochs=8.) == Recipe(epochs=8)
 
 def test_a_training_that_diverges_is_said(digits, monkeypatch):
     monkeypatch.setattr('semdedup.training.accuracy', lambda model, params, data: np.array([math.nan, 50.]))

@@ -8,9 +8,12 @@ LISTS = pa.list_(pa.float32())
 def table(**columns): return pa.table({k: pa.array(v.tolist(), LISTS) if getattr(v, 'ndim', 1) == 2 else v for k, v in columns.items()})
 
 REFUSED = {
-    'no such column': (table(a=X, b=X), 'c', "has no column 'c'. There are: a, b"), 'which of two': (table(a=X, b=X), None, r'several columns of vectors \(a, b\).*column='),
-    'words': (table(name=['x'] * 3), None, 'no column of vectors, and no columns of floating-point numbers. There are: name'), 'no rows': (table(x=X[:0]), 'x', 'has no rows'),
-    'lengths differ': (pa.table({'x': pa.array([[1., 2.], [1.]], LISTS)}), None, 'lengths from 1 to 2; they must agree'), 'nothing in them': (pa.table({'x': pa.array([[], []], LISTS)}), None, 'lengths from 0 to 0'),
+    'no such column': (table(a=X, b=X), 'c', "has no column 'c'. There are: a, b"),
+    'which of two': (table(a=X, b=X), None, r'several columns of vectors \(a, b\).*column='),
+    'words': (table(name=['x'] * 3), None, 'no column of vectors, and no columns of floating-point numbers. There are: name'),
+    'no rows': (table(x=X[:0]), 'x', 'has no rows'),
+    'lengths differ': (pa.table({'x': pa.array([[1., 2.], [1.]], LISTS)}), None, 'lengths from 1 to 2; they must agree'),
+    'nothing in them': (pa.table({'x': pa.array([[], []], LISTS)}), None, 'lengths from 0 to 0'),
     'nothing but null': (pa.table({'x': pa.array([None, None], LISTS)}), None, 'are null')}
 
 @pytest.mark.parametrize('content, column, says', REFUSED.values(), ids=REFUSED)
@@ -46,7 +49,8 @@ def test_a_table_that_holds_fewer_rows_than_it_says(tmp_path):
     says_more(tmp_path/'x.parquet')
     with pytest.raises(UserError, match='says that it has 41 rows, and holds 40: it is damaged'): open_vectors(tmp_path/'x.parquet')
 
-@pytest.mark.parametrize('files, says', [([], 'holds no files of embeddings'), (['notes.txt', '.hidden.npy'], 'holds no files of embeddings'), (['a.npy', 'b.parquet'], r'different kinds \(.npy, .parquet\)')], ids=str)
+@pytest.mark.parametrize('files, says', [([], 'holds no files of embeddings'), (['notes.txt', '.hidden.npy'], 'holds no files of embeddings'),
+                                         (['a.npy', 'b.parquet'], r'different kinds \(.npy, .parquet\)')], ids=str)
 def test_folders_without_shards_of_one_kind(tmp_path, files, says):
     for f in files: (tmp_path/f).touch()
     with pytest.raises(UserError, match=says): open_vectors(tmp_path)

@@ -36,7 +36,8 @@ def inside(target, folder, cfg):
     path, mark, anchor = target.partition('#')
     path = normpath(join('nbs', folder, path))
     if not (ROOT/path).exists(): sys.exit(f'nbs/{folder}: broken link {target}')
-    if (path.startswith(('nbs/', 'reports/')) and not path.startswith(f'nbs/{LEFT_OUT}/')) or path in PAGES: return '/' + PAGES.get(path, path.removeprefix('nbs/')) + mark + anchor
+    if (path.startswith(('nbs/', 'reports/')) and not path.startswith(f'nbs/{LEFT_OUT}/')) or path in PAGES:
+        return '/' + PAGES.get(path, path.removeprefix('nbs/')) + mark + anchor
     return f'{cfg.git_url}/blob/{cfg.branch}/{path}{mark}{anchor}'
 
 def public_first(cell):
@@ -64,7 +65,8 @@ class show_signatures(exec_show_docs):
         module = import_module(f'semdedup.{module[1]}'.removesuffix('.__init__'))
         names = vars(module)
         for node in ast.parse(Path(module.__file__).read_text(encoding='utf-8')).body: # signatures are shown with what is imported for types only
-            if isinstance(node, ast.If) and getattr(node.test, 'id', '') == 'TYPE_CHECKING': exec(compile(ast.Module(node.body, []), module.__file__, 'exec'), names)
+            if isinstance(node, ast.If) and getattr(node.test, 'id', '') == 'TYPE_CHECKING':
+                exec(compile(ast.Module(node.body, []), module.__file__, 'exec'), names)
         self.k.user_ns |= names
 
     def __call__(self, cell):
@@ -73,8 +75,11 @@ class show_signatures(exec_show_docs):
         self.k.cell(cell)
         if self.k.exc: raise self.k.exc
         thing = self.k.user_ns[shown[1]]
-        for o in cell.outputs:                                     # "Call self" is what Python says of a function that says nothing of itself; nbdev looks for lines under another name
-            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = ''.join(o.data['text/markdown']).replace('*Call self as a function.*', '').replace('#LNone', f'#L{line_of(thing)}') + members(thing)
+        # "Call self" is what Python says of a function that says nothing of itself; nbdev looks for lines under another name
+        for o in cell.outputs:
+            if 'text/markdown' in o.get('data', {}):
+                o.data['text/markdown'] = (''.join(o.data['text/markdown']).replace('*Call self as a function.*', '').replace('#LNone', f'#L{line_of(thing)}')
+                                           + members(thing))
 
 def line_of(thing):
     "Where in its file a function or class begins."
@@ -83,13 +88,15 @@ def line_of(thing):
 def members(shown):
     "The public methods and properties of a class that say what they are, a line each, those of its bases in the package too; nothing for a function."
     if not inspect.isclass(shown): return ''
-    there = {name: value for base in reversed(shown.__mro__) if base.__module__.startswith('semdedup.') for name, value in vars(base).items() if not name.startswith('_')}
+    there = {name: value for base in reversed(shown.__mro__) if base.__module__.startswith('semdedup.')
+             for name, value in vars(base).items() if not name.startswith('_')}
     lines = []
     for name, value in there.items():
-        f = getattr(value, '__func__', None) or getattr(value, 'fget', None) or getattr(value, 'func', None) or value # of a class method, a property, a cached property
-        if not inspect.isfunction(f) or not f.__doc__: continue
+        # the function of a class method, a property, a cached property
+        f = getattr(value, '__func__', None) or getattr(value, 'fget', None) or getattr(value, 'func', None) or value
+        if not inspect.isfunction(f) or not (said := inspect.getdoc(f)): continue
         takes = ', '.join([*inspect.signature(f).parameters][1:] if not isinstance(value, staticmethod) else inspect.signature(f).parameters)
-        lines.append(f'- `.{name}{"" if isinstance(value, (property, cached_property)) else f"({takes})"}`: {inspect.getdoc(f).splitlines()[0]}')
+        lines.append(f'- `.{name}{"" if isinstance(value, (property, cached_property)) else f"({takes})"}`: {" ".join(said.split(chr(10) * 2)[0].split())}')
     return '\n\n' + '\n'.join(lines) + '\n' if lines else ''
 
 class Pages(FilterDefaults):
@@ -111,7 +118,8 @@ def process(notebook, page, folder, cfg):
     write_nb(nb, page)
 
 def copy_reports(to):
-    "Copy the pages of reports/ with their figures, and list them on a page: what each found. The page of all of them is called overview.html, since index.html is the list."
+    """Copy the pages of reports/ with their figures, and list them on a page: what each found. The
+    page of all of them is called overview.html, since index.html is the list."""
     from semdedup import answers
     text = ['---', 'title: Reports', 'description: What removing costs, measured; each page with its figures and the command that repeats it', '---', '']
     to.mkdir(parents=True)
@@ -124,7 +132,8 @@ def copy_reports(to):
         lines = [f'## {name}']
         if page.with_name('summary.csv').exists():
             summary, about = answers.read_summary(page.parent), json.loads((page.parent/'figures'/'e2_gain.json').read_text(encoding='utf-8'))
-            lines += [answers.answer(summary), *answers.recommend(summary), f'![{about["caption"]}]({name}/figures/{about["file"]}){{fig-alt="{about["alt"]}"}}']
+            lines += [answers.answer(summary), *answers.recommend(summary),
+                      f'![{about["caption"]}]({name}/figures/{about["file"]}){{fig-alt="{about["alt"]}"}}']
         for line in [*lines, f'[The whole page]({name}/index.html)']: text += [line, '']
     (to/'index.md').write_text('\n'.join(text), encoding='utf-8')
 

@@ -10,14 +10,17 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SWAPS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+SWAPS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+         ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
          ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
          ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And}
 
 def in_place(node):
     "Ways to change one node: (what it becomes, a function that does it)."
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS: yield SWAPS[type(node.ops[0])].__name__, lambda n: setattr(n, 'ops', [SWAPS[type(n.ops[0])](), *n.ops[1:]])
-    if isinstance(node, (ast.BinOp, ast.AugAssign, ast.BoolOp)) and type(node.op) in SWAPS: yield SWAPS[type(node.op)].__name__, lambda n: setattr(n, 'op', SWAPS[type(n.op)]())
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        yield SWAPS[type(node.ops[0])].__name__, lambda n: setattr(n, 'ops', [SWAPS[type(n.ops[0])](), *n.ops[1:]])
+    if isinstance(node, (ast.BinOp, ast.AugAssign, ast.BoolOp)) and type(node.op) in SWAPS:
+        yield SWAPS[type(node.op)].__name__, lambda n: setattr(n, 'op', SWAPS[type(n.op)]())
     if isinstance(node, ast.Constant) and isinstance(node.value, bool): yield str(not node.value), lambda n: setattr(n, 'value', not n.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)): yield str(node.value + 1), lambda n: setattr(n, 'value', n.value + 1)
     if isinstance(node, (ast.If, ast.IfExp, ast.While)): yield 'if not', lambda n: setattr(n, 'test', ast.UnaryOp(ast.Not(), n.test))
@@ -45,7 +48,8 @@ def changed(tree, i, c):
 class Instead(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     "Imports one module from a text."
     def __init__(self, name, source): self.name, self.source = name, source
-    def find_spec(self, name, path=None, target=None): return importlib.util.spec_from_loader(name, self, origin=str(ROOT/f'{name.replace(".", "/")}.py')) if name == self.name else None
+    def find_spec(self, name, path=None, target=None):
+        return importlib.util.spec_from_loader(name, self, origin=str(ROOT/f'{name.replace(".", "/")}.py')) if name == self.name else None
     def get_source(self, name): return self.source
 
 def fate(module, source, tests, seconds):
@@ -85,6 +89,7 @@ def main():
             end = fate(module, changed(tree, i, c), a.tests, a.seconds)
             count[end] += 1
             if end != 'noticed': print(f'{end}: {module}:{line}: {what}: {lines[line - 1].strip()[:160]}', flush=True)
-        print(f'{module}: of {len(chosen)} mutants ({len(every)} there are) {count["noticed"]} were noticed, {count["alive"]} are alive, {count["late"]} were late; {time.time() - start:.0f} s', flush=True)
+        print(f'{module}: of {len(chosen)} mutants ({len(every)} there are) {count["noticed"]} were noticed, {count["alive"]} are alive, '
+              f'{count["late"]} were late; {time.time() - start:.0f} s', flush=True)
 
 if __name__ == '__main__': main()
