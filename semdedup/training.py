@@ -167,7 +167,7 @@ def threads(
 @torch.no_grad()
 def accuracy(
     model: Model, params: list[torch.Tensor], data: Batches, # R replicas, and the images to classify
-    batch: int = 500, # images at a time
+    batch: int = 128, # images at a time; with many more, the CNN waits for memory on a CPU
 ) -> np.ndarray: # (R,) per cent; NaN for a replica that diverged
     "Accuracy of each replica."
     R, right = len(params[0]), torch.zeros(len(params[0]), device=data.y.device)
