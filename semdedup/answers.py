@@ -198,8 +198,9 @@ def removable(
     regime: str = 'epochs', # equal epochs or equal steps
     draws: int = 2000, # of the bootstrap
 ) -> pd.DataFrame: # selection, encoder, n_clusters, within, share, low, high
-    """For each selection with at least two seeds and all of chance's ratios, the largest share that can
-    be removed at a cost of at most `within` points, with its 95 % interval."""
+    """The largest share that each selection can remove at a cost of at most `within` points, with its 95 % interval.
+
+    For selections with at least two seeds and all of chance's ratios."""
     from scipy.special import stdtrit
     full, rng, rows = results[results.selection == 'full'].set_index('seed').accuracy.astype(float), np.random.default_rng(0), []
     table = results[(results.selection != 'full') & (results.regime == regime) & (results.ratio < 1)]
@@ -236,8 +237,9 @@ def as_long(
     summary: pd.DataFrame, # rows of one regime
     row: pd.Series, # one of them, whose selection needs a short training
 ) -> pd.Series: # accuracy, by seed
-    """What random subsets would reach whose training takes as many steps as this one and that of its scores together:
-    between sizes that were tried, along straight lines in the logarithm of the size."""
+    """What random subsets would reach whose training takes as many steps as this one and that of its scores together.
+
+    Between sizes that were tried it is read off along straight lines in the logarithm of the size."""
     sizes = ({1.: summary[summary.selection == 'full'].trainings.iloc[0].accuracy}
              | {r.ratio: r.trainings.accuracy for r in summary[summary.selection == 'random'].itertuples()})
     table = pd.DataFrame(sizes).dropna().sort_index(axis=1)

@@ -255,8 +255,10 @@ def run(
     seeds: Annotated[int, typer.Option(help='How many trainings on the one selection, with seeds from --seed on; at least 2 for an interval.')] = 1,
     out: Annotated[Optional[Path], typer.Option(help='Folder for selection.parquet and result.json; semdedup-runs/NAME if not given.')] = None,
 ) -> None:
-    """Select, train and say how well it works, for one configuration. Writes selection.parquet (which images stay, and
-    why). What random subsets and the full set give beside it is shown by semdedup report.
+    """Select, train and say how well it works, for one configuration.
+
+    Writes selection.parquet (which images stay, and why). What random subsets and the full set give beside it is shown by
+    semdedup report.
 
     Examples:
 
@@ -375,8 +377,9 @@ def report(
     seeds: Seeds = 5, holdout: Holdout = '10%', weights: Weights = None, size: Size = 32, test_share: TestShare = '20%', out: Out = None,
     grid_name: Grid = 'original', precision: Precision = 'float32', device: TrainingDevice = 'cpu', minutes: Minutes = None, resume: Resume = False,
 ) -> None:
-    """Make the whole report: similarities in clusters (E1), accuracy of what is kept (E2), one
-    page and a recommendation. Pixels (R1) are always among the spaces.
+    """Make the whole report: similarities in clusters (E1), accuracy of what is kept (E2), one page and a recommendation.
+
+    Pixels (R1) are always among the spaces.
 
     Examples:
 

@@ -449,8 +449,10 @@ def nearest_clusters(
 def euclidean_rows(
     x: np.ndarray, # (n, d) numbers
 ) -> tuple[np.ndarray, np.ndarray, float]: # (n, d) float32; (d,) float64 and a number: x = rows · number + shift
-    """Rows for a search by distance. Float32 has seven digits, and squares only half of them: rows that lie far from the origin,
-    or are very large or small, are moved to their mean and scaled; others are taken as they are."""
+    """Rows for a search by distance.
+
+    Float32 has seven digits, and squares only half of them: rows that lie far from the origin, or are very large or small,
+    are moved to their mean and scaled; others are taken as they are."""
     low, high, total = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf), np.zeros(x.shape[1])
     for s in blocks(len(x), 2048):
         low, high, total = np.minimum(low, x[s].min(0)), np.maximum(high, x[s].max(0)), total + x[s].sum(0, dtype=np.float64)

@@ -178,8 +178,9 @@ def rough_maps(
     j: torch.Tensor, # (p,) rows of `b`
     turned: bool = False, # on their sides and their heads, too?
 ) -> tuple[torch.Tensor, torch.Tensor]: # maps (p, 2, 3) from a's places into b's, and the correlation (p,) of detail there
-    """The best of all shifts, `ZOOMS` and mirrorings for each pair. It is `a` that is zoomed and
-    mirrored: of what is looked for there is less than of candidates."""
+    """The best of all shifts, `ZOOMS` and mirrorings for each pair.
+
+    It is `a` that is zoomed and mirrored: of what is looked for there is less than of candidates."""
     upright = torch.cat([torch.eye(2, 3)[None], TURNS]) if turned else torch.eye(2, 3)[None]
     tried = torch.cat([z * torch.cat([upright, upright * torch.tensor([[-1.], [1.]])]) for z in ZOOMS])
     variants = [spectrum(warp(detail(a)[:, None], m.expand(len(a), 2, 3))[0][:, 0]) for m in tried]

@@ -193,8 +193,9 @@ MAP_SEEDS = 3 # a seed or two have no interval worth the name
 FINALISTS = 5 # of the literature's selections: those that are trained again before the others are
 
 def evidence_grid(config: Config, results: Callable[[], pd.DataFrame]) -> Iterator[Part]: # as in `GRIDS`
-    """Ours beside chance first; then a map of everything else, of a few seeds; then the rest of its
-    seeds, what did well first, and a sweep over the number of clusters."""
+    """Ours beside chance first; then a map of everything else, of a few seeds; then the rest of its seeds.
+
+    What did well comes first among the rest, and a sweep over the number of clusters is in it."""
     last, k, main, few = config.encoders[-1], config.n_clusters, ('random', 'ours', 'ours-labels'), min(config.seeds, 10)
     literature, shortest = tuple(m for m in METHODS if m not in (*main, 'originals')), (.1, .25) # where selections differ most, and training is shortest
     yield Part(('full',), (1.,), last, n_clusters=k)
@@ -339,8 +340,9 @@ class Grid:
             self.curves = self.curves.merge(self.results.loc[self.results.regime == 'steps', CURVE_KEY].drop_duplicates(), on=CURVE_KEY)
 
     def pool(self, encoder: str, n_clusters: int, seed: int) -> Pool: # of the clusters and trainings of that seed
-        """What the selections of one space and seed choose from; directions and neighbours do not
-        depend on the seed, difficulty not on the space, and copies on neither."""
+        """What the selections of one space and seed choose from.
+
+        Directions and neighbours do not depend on the seed, difficulty not on the space, and copies on neither."""
         key = encoder, n_clusters, seed
         if key not in self.pools: self.pools[key] = Pool(self.spaces[encoder], self.images.train.labels, self.images, n_clusters, seed, self.config.recipe)
         pool = self.pools[key]

@@ -245,8 +245,9 @@ def describe(
 def beyond_copies(
     table: pd.DataFrame, # a manifest
 ) -> pd.Series: # (n,) bool
-    """What goes to reach a target, and is not known to be a copy: `describe` says so in the reason. (The
-    same file as one that goes too is a copy, whatever stays in its place.)"""
+    """What goes to reach a target, and is not known to be a copy: `describe` says so in the reason.
+
+    The same file as one that goes too is a copy, whatever stays in its place."""
     return (table['duplicate_of'] >= 0) & ~table['kept'] & (table['exact'] == '') & ~table['reason'].str.startswith(('the same', 'near-duplicate'))
 
 def tally(
@@ -290,8 +291,9 @@ class Found(Selection):
         to: str | Path, # the new folder
         how: str = 'copy', # copy, link (hard links) or symlink
     ) -> dict[int, str]: # names below it, by position
-        """May what stays go into this folder? Raises `UserError` if it holds anything else, or lies among the
-        images. Nothing is written; what a killed run had half-written is removed."""
+        """May what stays go into this folder? Raises `UserError` if it holds anything else, or lies among the images.
+
+        Nothing is written; what a killed run had half-written is removed."""
         return names_below(self.photos, self.keep, Path(to), check_name('way', how, HOW))
     def write_folder(self,
         to: str | Path, # the new folder

@@ -141,6 +141,7 @@ def plot_gain(
     table: pd.DataFrame, # regime, selection, ratio, gain, gain_ci95: accuracy minus that of random subsets of the same size
 ) -> Figure:
     """Points gained over a random subset of the same size: right of the line is better than chance.
+
     What loses more than `FAR` points is at the left edge, with its number."""
     t = table[~table.selection.isin(['full', 'random'])]
     ratios, regimes = sorted(set(t.ratio)), list(dict.fromkeys(t.regime))

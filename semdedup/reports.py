@@ -307,8 +307,9 @@ def titles_of(
 def compare_reports(
     folders: Sequence[Path], # of reports
 ) -> pd.DataFrame: # dataset (of `titles_of`), line, and the columns of a summary
-    """What the lines of an overview gain over chance with equal epochs: of each line the
-    selection that `chosen` takes, with p-values corrected for all of the line."""
+    """What the lines of an overview gain over chance with equal epochs, with p-values corrected for all of the line.
+
+    Of each line it is the selection that `chosen` takes."""
     candidates = []
     for folder, name in zip(folders, titles_of(folders)):
         t = read_summary(folder)

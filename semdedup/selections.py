@@ -163,8 +163,9 @@ def k_center(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `
 
 # %% ../nbs/06a_selections.ipynb #9477e170
 def facility_location(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
-    """Inside each cluster, greedily, the image that adds most to the sum of similarities to the nearest kept one, among
-    candidates drawn at random (stochastic greedy, Mirzasoleiman et al., arXiv 1409.7938)."""
+    """Inside each cluster, greedily, the image that adds most to the sum of similarities to the nearest kept one.
+
+    Candidates are drawn at random (stochastic greedy, Mirzasoleiman et al., arXiv 1409.7938)."""
     return by_group(pool.groups.labels, m, lambda rows, q: rows[stochastic_greedy(pool.short[rows], q, rng)])
 
 def stochastic_greedy(
@@ -218,8 +219,9 @@ def d2(
     k: int = 10, # neighbours of each image
     gamma: float = 1., # how fast their messages fade with the squared distance
 ) -> np.ndarray: # (m,) int64, ascending
-    """Message passing on the graph of `k` nearest neighbours (`NEIGHBOURS` at most), then greedy picking
-    that discounts the neighbours of what is picked (Maharana et al. 2023)."""
+    """Message passing between nearest neighbours, then greedy picking that discounts the neighbours of what is picked.
+
+    Maharana et al. 2023. Each image has `k` neighbours, `NEIGHBOURS` at most."""
     neighbours, similarity = (a[:, :k] for a in pool.neighbours)
     weight = np.exp(-gamma * (2 - 2 * similarity)) # of a squared distance between unit rows
     score = 1 + weight.sum(1)
@@ -414,8 +416,9 @@ def spaced_sample(
     rng: np.random.Generator, # who is drawn
     lean: float, # from −1 to 1, as in `leaning`
 ) -> np.ndarray: # (m,) int64, ascending
-    """The same draw, in which each image keeps its nearest neighbours out, as many as it stands for and `NEIGHBOURS` at most
-    (sequential inhibition, Diggle 2003); if too few are left, the first that were kept out come back."""
+    """The same draw, in which each image keeps its nearest neighbours out (sequential inhibition, Diggle 2003).
+
+    They are as many as it stands for, `NEIGHBOURS` at most; if too few images are left, the first that were kept out come back."""
     order, near = drawn(leaning(pool.apart, lean), rng), pool.neighbours[0][:, :max(1, round(len(pool) / m) - 1)].tolist()
     free, stay, out = [True] * len(order), list[int](), list[int]()
     for i in order.tolist():
@@ -451,8 +454,9 @@ def cover_clusters(
 
 # %% ../nbs/06a_selections.ipynb #a9a27c10
 def ours(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`
-    """Without labels: where images are plentiful a sample with space in which the rare have the
-    greater chance, elsewhere facility location that favours the common."""
+    """Without labels: where images are plentiful a sample with space, elsewhere facility location.
+
+    In the sample the rare have the greater chance; facility location favours the common."""
     return spaced_sample(pool, m, rng, 1) if plentiful(pool.apart) else leaning_location(pool, m, rng, -1)
 
 def ours_labels(pool: Pool, m: int, rng: np.random.Generator) -> np.ndarray: # as `Method.choose`

@@ -62,3 +62,9 @@ def test_deduplicating_an_array_needs_few_packages():
             "print(len(semdedup.deduplicate(np.repeat(np.eye(30), 2, 0), eps=.1).keep))")
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.stdout.strip() == '30', done.stderr
+
+@pytest.mark.parametrize('module', MODULES)
+def test_docstrings_begin_with_one_line(module):
+    "nbdev shows the first line in italics, and lists have nothing else: it is a whole sentence, the rest follows after an empty line."
+    said = {n.name: ast.get_docstring(n) for n in ast.walk(ast.parse(text(module))) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    assert [name for name, doc in said.items() if doc and '\n' in doc.split('\n\n')[0]] == []
