@@ -96,7 +96,7 @@ def members(shown):
         f = getattr(value, '__func__', None) or getattr(value, 'fget', None) or getattr(value, 'func', None) or value
         if not inspect.isfunction(f) or not (said := inspect.getdoc(f)): continue
         takes = ', '.join([*inspect.signature(f).parameters][1:] if not isinstance(value, staticmethod) else inspect.signature(f).parameters)
-        lines.append(f'- `.{name}{"" if isinstance(value, (property, cached_property)) else f"({takes})"}`: {" ".join(said.split(chr(10) * 2)[0].split())}')
+        lines.append(f'- `.{name}{"" if isinstance(value, (property, cached_property)) else f"({takes})"}`: {said.splitlines()[0]}')
     return '\n\n' + '\n'.join(lines) + '\n' if lines else ''
 
 class Pages(FilterDefaults):
