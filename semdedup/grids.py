@@ -5,27 +5,28 @@
 # %% ../nbs/07a_grids.ipynb #gr-imp
 from __future__ import annotations
 import json, math, time, warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from threading import Event
 from typing import Any
 import numpy as np
 import pandas as pd
-from .core import UserError, atomic_write, check_name, check_range, first_line, from_json, make_folder, progress, write_json, write_text
+from .core import UserError, Workers, atomic_write, check_name, check_range, first_line, from_json, make_folder, progress, write_json, write_text
 from .datasets import Images
 from .embeddings import ENCODERS, best_device, find_encoder, takes_weights
 from .labelled import is_photos
 from .pruning import PRUNE_TYPES, total_of
 from .ranking import RANK_TYPES
-from .selections import METHODS, Diverged, Pool, choose, rank_and_prune, rule_of
+from .selections import METHODS, Diverged, Pool, choose, difficulty, rank_and_prune, rule_of
 from .training import REGIMES, Recipe, Run, train
 
 # %% auto #0
 __all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'RESULT_COLUMNS', 'SELECT_AT_ONCE', 'Config',
            'differing', 'same_config', 'asks_for_more', 'held', 'check_claim', 'claim_folder', 'State', 'Part',
            'original_names', 'original_grid', 'evidence_grid', 'finalists', 'best_original', 'planted_grid', 'plan',
-           'read_results', 'write_results', 'keys', 'copies_found', 'Grid', 'train_grid']
+           'read_results', 'write_results', 'keys', 'copies_found', 'trains', 'Grid', 'train_grid']
 
 # %% ../nbs/07a_grids.ipynb #d44a0a10
 @dataclass(frozen=True)
@@ -318,6 +319,12 @@ def copies_found(
 # %% ../nbs/07a_grids.ipynb #57099745
 SELECT_AT_ONCE = 100 # about so many trainings are selected before they are trained
 
+def trains(
+    selection: str, # its name
+) -> bool:
+    "Does it need a short training?"
+    return selection in METHODS and METHODS[selection].uses == 'training'
+
 class Grid:
     "A grid in the making: the results that are there, and how to get those that are not."
     def __init__(self,
@@ -331,6 +338,7 @@ class Grid:
         self.pools: dict[tuple[str, int, int], Pool] = {}
         self.scores: dict[str, pd.DataFrame] = {}
         self.diverged: set[int] = set() # seeds whose short training came to nothing
+        self.seconds: dict[int, float] = {} # of the short training of a seed
         self.kept = State(out).folder # where scores are, too
         self.results = read_results(out/'results.parquet')
         others = set(self.results.dataset) - {config.dataset}
@@ -360,12 +368,27 @@ class Grid:
             except Exception as e: warnings.warn(f'{file} cannot be read, and is computed again: {first_line(e)}'); file.unlink()
         return self.scores.get(name)
 
-    def learn(self, pool: Pool) -> None: # what a selection was made from
-        "Keep the scores that a pool has computed and that take minutes."
-        new = {}
-        if 'difficulty' in vars(pool): new[f'difficulty-{pool.seed}'] = pool.difficulty
-        if 'distinct' in vars(pool): new['copies'] = pd.DataFrame({'certain': pool.distinct[1]})
-        for name in new.keys() - self.scores.keys(): self.scores[name] = new[name]; write_results(new[name], self.kept/f'{name}.parquet')
+    def learn(self, name: str, score: pd.DataFrame) -> None: # as for `score`
+        "Keep scores that take minutes."
+        self.scores[name] = score
+        write_results(score, self.kept/f'{name}.parquet')
+
+    def judge(self, seeds: Iterable[int]) -> None:
+        "Find how hard images are, for seeds of which that is not known: short trainings, as many at a time as there are cores."
+        lacking, stopped = [s for s in dict.fromkeys(seeds) if s not in self.diverged and self.score(f'difficulty-{s}') is None], Event()
+        if not lacking: return
+        def short(seed: int) -> tuple[pd.DataFrame | Diverged | None, float]:
+            if self.late(): return None, 0.
+            start = time.perf_counter()
+            try: return difficulty(self.images, self.config.recipe, seed, wanted=lambda: not stopped.is_set()), time.perf_counter() - start
+            except Diverged as e: return e, 0.
+        with progress(desc='judging how hard images are', total=len(lacking), unit=' trainings') as bar, Workers() as workers:
+            try:
+                for seed, (scores, seconds) in zip(lacking, workers.map(short, lacking)):
+                    if isinstance(scores, Diverged): warnings.warn(str(scores)); self.diverged.add(seed)
+                    elif scores is not None: self.learn(f'difficulty-{seed}', scores); self.seconds[seed] = seconds
+                    bar.update()
+            finally: stopped.set() # before the workers are waited for
 
     def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]: # a row of `plan`, and its space → (m,) int64, and columns of the results
         "The images of one training, and what is known of the selection."
@@ -373,19 +396,10 @@ class Grid:
         if row.selection == 'full': return np.arange(n), {}
         pool = self.pool(encoder, row.n_clusters, row.seed)
         s = choose(pool, row.selection, row.ratio, row.seed)
-        self.learn(pool)
-        seconds, (precision, recall) = time.perf_counter() - start, copies_found(self.images.train.index, s.keep)
+        if 'distinct' in vars(pool) and 'copies' not in self.scores: self.learn('copies', pd.DataFrame({'certain': pool.distinct[1]}))
+        seconds = time.perf_counter() - start + (self.seconds.get(row.seed, 0.) if trains(row.selection) else 0.)
+        precision, recall = copies_found(self.images.train.index, s.keep)
         return s.keep, dict(eps=s.config.get('eps'), selection_hash=s.hash, select_seconds=seconds, precision=precision, recall=recall)
-
-    def try_to_select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]] | None: # as `select`
-        "`select`; None where the training that it needs diverges. The others go on."
-        short = row.selection in METHODS and METHODS[row.selection].uses == 'training'
-        if short and row.seed in self.diverged: return None
-        try: return self.select(row, encoder)
-        except Diverged as e:
-            warnings.warn(str(e))
-            self.diverged.add(row.seed)
-            return None
 
     def add_results(self, new: pd.DataFrame) -> None: # some of `RESULT_COLUMNS`; the others stay empty
         "Add rows to the results, and write them."
@@ -410,10 +424,11 @@ class Grid:
     def train_some(self, part: Part, todo: pd.DataFrame, checkpoints: int) -> None: # rows of `missing`
         "Select and train some of what a part lacks."
         selected, runs, facts = {}, [], []
+        self.judge(todo.seed[[trains(s) for s in todo.selection]].unique())
         for row in progress(todo.itertuples(), f'selecting {", ".join(part.selections)[:40]}', len(todo), ' selections'):
             if self.late(): return
             key = row.selection, row.ratio, row.seed
-            if key not in selected: selected[key] = self.try_to_select(row, part.encoder)
+            if key not in selected: selected[key] = None if row.seed in self.diverged and trains(row.selection) else self.select(row, part.encoder)
             chosen = selected[key]
             if chosen is None: continue
             keep, fact = chosen

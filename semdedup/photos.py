@@ -419,7 +419,7 @@ def image_column(
     check_column(path, column, schema.names)
     if column is not None and column not in holds:
         raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected bytes, or a struct with bytes.')
-    if not holds: raise UserError(f'{path} has no column of bytes, so no images. There are: {", ".join(schema.names)}.')
+    if not holds: raise UserError(f'{path} has no column of bytes, so no images. There are: {", ".join(schema.names)}. For embeddings: semdedup embeddings.')
     if column is None and len(holds) > 1:
         raise UserError(f'{path} has several columns of bytes ({", ".join(holds)}). Say which one holds the images with column=.')
     return column or holds[0]
@@ -483,7 +483,8 @@ def from_array(
 ) -> Photos:
     "The images in an array; named by their numbers."
     if a.ndim == 2 and a.dtype.kind == 'f':
-        raise UserError(f'{source} has shape {a.shape}: these look like embeddings, not images. Give them to semdedup.deduplicate.')
+        raise UserError(f'{source} has shape {a.shape}: these look like embeddings, not images. '
+                        'For these: semdedup embeddings, or semdedup.deduplicate in Python.')
     refuse_single(a, f'the pixels of {source}')
     usual = a.ndim == 3 or (a.ndim == 4 and (a.shape[3] in (1, 3, 4) or a.shape[1] in (1, 3, 4)))
     if not usual or a.dtype != np.uint8 or a.size == 0: a, file = as_images(a, source), '' # checks, and converts

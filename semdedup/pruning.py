@@ -532,6 +532,7 @@ def deduplicate(
     "Remove near-duplicates (SemDeDup, arXiv 2303.09540)."
     check_name('rule', rule, RULES); check_name('on_invalid', on_invalid, ['error', 'keep', 'drop'])
     check_seed(seed); check_range('recall', recall, 0, whole=True)
+    if isinstance(keep, str): check_name('keep order', keep, KEEP_ORDERS)
     eps, target = one_of(.05 if eps is None and target is None else eps, target)
     if groups is not None and n_clusters is not None: raise UserError(f'groups are given, and n_clusters is {n_clusters}; give one of them.')
     probes, memory, device = check_range('probes', probes, 1, whole=True), parse_bytes(memory), best_device(device)

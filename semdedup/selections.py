@@ -21,7 +21,7 @@ from .pairwise import nearest_rows
 from .evidence import RULES, greedy_cover
 from .pruning import PRUNE_TYPES, Selection, apportion, deduplicate, equal_shares, make_selection, places, prune, total_of
 from .ranking import RANK_TYPES, rank
-from .training import Batches, Recipe, scale_of, threads, train_stack
+from .training import Batches, Recipe, Stopped, scale_of, threads, train_stack
 
 # %% auto #0
 __all__ = ['NEIGHBOURS', 'PLENTIFUL', 'METHODS', 'ACROSS', 'PROBES', 'Pool', 'principal', 'top', 'random_subset', 'prototypes',
@@ -318,6 +318,7 @@ def difficulty(
     recipe: Recipe = Recipe(), # of a full training
     seed: int = 0, # of the model
     share: float = .1, # of the epochs of a full training
+    wanted: Callable[[], bool] = lambda: True, # asked after each step; raises `Stopped` once it is not
 ) -> pd.DataFrame: # a row an image: el2n, forgetting, wrong (at the end)
     "EL2N and forgetting, read off while one model trains for a tenth of the epochs."
     split, n = images.train, len(images.train)
@@ -326,6 +327,7 @@ def difficulty(
     right, learned = torch.zeros(2, n, dtype=torch.bool)
     y = torch.from_numpy(split.labels)
     def on_step(rows: torch.Tensor, errors: torch.Tensor) -> None:
+        if not wanted(): raise Stopped
         i, e = rows[0].cpu(), errors[0].cpu()
         now = e.scatter_add(1, y[i][:, None], torch.ones(len(i), 1)).argmax(1) == y[i]
         length[i] += torch.where(seen[i] > 0, e.norm(dim=1), 0.)

@@ -213,10 +213,71 @@ def test_names_in_any_encoding(folder):
     assert len(list((folder/'out'/'images').rglob('*.*'))) == t['kept'].sum() and t['id'].str.contains(r'caf\\xe9').any()
     assert '<img src=x' not in (folder/'out'/'index.html').read_text(encoding='utf-8')
 
-@pytest.mark.parametrize('verb', ['dedup', 'leaks', 'prune'])
+@pytest.mark.parametrize('verb', ['dedup', 'leaks', 'prune', 'embeddings'])
 def test_help_teaches(folder, verb):
     code, out, err = command(folder, verb, '--help', env={'COLUMNS': '150'})
     assert (code, err) == (0, '') and 'Examples' in out and f'semdedup {verb} ' in out
+
+@pytest.fixture
+def vectors(tmp_path):
+    "A folder to work in, with 600 embeddings in two files, of which the last 100 are near-copies of the first."
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 16)).astype(np.float32)
+    x[500:] = x[:100] + .02 * rng.standard_normal((100, 16))
+    (tmp_path/'work'/'shards').mkdir(parents=True)
+    for i, part in enumerate(np.split(x, [250])): np.save(tmp_path/'work'/'shards'/f'{i}.npy', part)
+    pq.write_table(pa.table({'id': [f'item {i}' for i in range(600)], 'vector': list(x), 'other': list(x[:, :3])}), tmp_path/'work'/'x.parquet')
+    return tmp_path/'work'
+
+def test_embeddings(vectors):
+    before = contents(vectors)
+    out, _ = run(vectors, 'embeddings', 'shards', '--csv')
+    t = manifest(vectors/'shards-deduped')
+    assert len(t) == 600 and set(t.index[~t['kept']] % 500) == set(range(100))
+    assert 'go          100 at eps 0.05: near-duplicate of an image that stays (100)' in out
+    assert 'found       100.0 % of all near-duplicates (95 % ' in out and 'measured on 600 random items' in out
+    assert {k: v for k, v in contents(vectors).items() if not k.startswith('shards-deduped')} == before
+    assert sorted(p.name for p in (vectors/'shards-deduped').iterdir()) == ['config.json', 'manifest.csv', 'manifest.parquet'] # and no .work
+
+def test_embeddings_are_listed_by_their_names(vectors):
+    out, err = run(vectors, 'embeddings', 'x.parquet', '--column', 'vector', '--list', '--gone', '--keep', 'first', '--recall', '0', '--out', 'out')
+    assert out.splitlines() == [f'item {i}' for i in range(500, 600)] and 'stay        500 of 600' in err and 'found' not in err
+    (vectors/'names.txt').write_text('\n'.join(f'{i}.jpg' for i in range(600)) + '\n')
+    out, _ = run(vectors, 'embeddings', 'shards', '--ids', 'names.txt', '--list', '--target', '300', '--keep', 'first', '--out', 'half')
+    assert len(out.splitlines()) == 300 and set(out.splitlines()) <= {f'{i}.jpg' for i in range(600)}
+
+def test_rows_of_embeddings_that_cannot_be_compared(vectors):
+    x = np.load(vectors/'shards'/'0.npy'); x[7] = np.nan; np.save(vectors/'shards'/'0.npy', x)
+    is_refused(vectors, 'embeddings', 'shards', says='7')
+    out, _ = run(vectors, 'embeddings', 'shards', '--on-invalid', 'drop')
+    assert 'stay        500 of 600' in out and not manifest(vectors/'shards-deduped')['kept'][7]
+
+def test_embeddings_go_on_after_ctrl_c(vectors, monkeypatch):
+    from typer.testing import CliRunner
+    from semdedup import evidence, pruning
+    from semdedup.cli import app
+    monkeypatch.chdir(vectors)
+    def ctrl_c(*args, **kwargs): raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(pruning, 'select', ctrl_c)
+        stopped = CliRunner().invoke(app, ['embeddings', 'shards'])
+    assert stopped.exit_code == 130 and 'the same command goes on from there' in stopped.output and (vectors/'shards-deduped'/'.work').is_dir()
+    monkeypatch.setattr(evidence, 'kmeans', lambda *args, **kwargs: pytest.fail('what was finished is computed again'))
+    assert CliRunner().invoke(app, ['embeddings', 'shards']).exit_code == 0 and not (vectors/'shards-deduped'/'.work').exists()
+
+@pytest.mark.parametrize('args, says', [
+    ('embeddings nowhere.npy', 'nowhere.npy'), ('embeddings shards --keep larges', 'There are: hard, easy'), ('embeddings shards --rule covers', "'cover'"),
+    ('embeddings shards --eps .1 --target 50%', 'give one of them'), ('embeddings shards --n-clusters 999', 'n_clusters is 999'),
+    ('embeddings shards --probes 0', 'probes is 0'),
+    ('embeddings shards --gone', 'give --list, too'), ('embeddings shards --ids none.txt', 'none.txt cannot be read'),
+    ('embeddings shards --memory lots', "memory is 'lots'"), ('embeddings shards --out shards/new', 'lies in shards'),
+    ('dedup shards/0.npy', 'semdedup embeddings'), ('dedup x.parquet', 'semdedup embeddings'),
+])
+def test_mistakes_with_embeddings_are_answered_in_one_sentence(vectors, args, says):
+    before = contents(vectors)
+    code, out, err = command(vectors, *args.split())
+    assert (code, out) == (2, '') and err.splitlines()[-1].startswith('semdedup: ') and says in err.splitlines()[-1] and 'Traceback' not in err, err
+    assert contents(vectors) == before, 'something was written'
 
 # What came to light in a review
 

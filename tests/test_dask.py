@@ -8,7 +8,7 @@ distributed = pytest.importorskip('distributed', reason='dask is not installed: 
 
 @pytest.fixture(scope='module')
 def client():
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=':0') as cluster:
         with distributed.Client(cluster) as client: yield client
 
 @pytest.fixture(scope='module')
@@ -42,7 +42,7 @@ def test_a_file_that_is_not_there_is_said_by_name(client, tmp_path):
 def test_a_worker_that_dies_in_the_middle_loses_nothing(shards):
     "One of two workers is killed, as the system kills whoever takes too much memory, while tiles are being computed."
     want = deduplicate(shards, eps=.2, n_clusters=6)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=':0') as cluster, distributed.Client(cluster) as client:
         pids, killed = client.run(os.getpid), []
         def kill_when_busy():
             while not killed:

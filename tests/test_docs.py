@@ -124,7 +124,7 @@ def test_signatures_lead_to_their_lines(site):
 
 def test_each_command_is_on_the_page_of_commands(site):
     page = (site/'command.html').read_text(encoding='utf-8')
-    for name in 'run', 'sweep', 'report', 'overview', 'dedup', 'leaks', 'prune': assert f'semdedup {name}' in page
+    for name in 'run', 'sweep', 'report', 'overview', 'dedup', 'leaks', 'prune', 'embeddings': assert f'semdedup {name}' in page
     for flag in '--minutes', '--resume', '--holdout', '--symlink', '--null', '--label-column': assert flag in page
 
 def test_guides_can_be_typed_along():
