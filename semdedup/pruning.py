@@ -544,7 +544,10 @@ def deduplicate(
     config = dict(name='semdedup' if rule == 'semdedup' else 'deduplicate', rule=rule, eps=eps, target=target, seed=int(seed), probes=probes, exact=bool(exact),
                   keep=keep if isinstance(keep, str) else digest(keep), on_invalid=on_invalid)
     rows = np.flatnonzero(v.valid)
-    if len(rows) == 0: return with_invalid(None, v.lengths, names, on_invalid, config)
+    if len(rows) == 0: # nothing to compare
+        found = with_invalid(None, v.lengths, names, on_invalid, config)
+        found.stats |= dict(pairs_compared=0, pairs_possible=0) | (dict(recall=dict(sample=0, pairs=0, recall=None, low=None, high=None)) if recall else {})
+        return found
     valid, saved = v if len(rows) == len(v) else v.subset(rows), Checkpoint(Path(checkpoint), v.data) if checkpoint else None
     if groups is None: groups = cluster_for(valid, n_clusters, probes, None if target is None else target_size(target, len(v)), seed, device, client, saved)
     elif valid is not v: groups = Clusters(groups.labels[rows], groups.centroids, groups.similarity[rows], groups.config)

@@ -356,8 +356,8 @@ def agree(
     other_name: str, # how errors call that
 ) -> None:
     "Raise `UserError` for shards that do not make one matrix."
-    if other.shape[1] != first.shape[1]: raise UserError(f'{other_name} has {other.shape[1]} numbers a row, {name} has {first.shape[1]}; shards must agree.')
-    if other.dtype != first.dtype: raise UserError(f'{other_name} holds {other.dtype}, {name} holds {first.dtype}; shards must agree.')
+    if other.shape[1] != first.shape[1]: raise UserError(f'{other_name} have {other.shape[1]} numbers a row, {name} have {first.shape[1]}; shards must agree.')
+    if other.dtype != first.dtype: raise UserError(f'{other_name} hold {other.dtype}, {name} hold {first.dtype}; shards must agree.')
 
 # %% ../nbs/01a_vectors.ipynb #d640e71b
 class Scratch:
@@ -379,9 +379,9 @@ def open_vectors(
     folder = own.folder if own else scratch or '' # wanted by tables only
     parts, names, ids, stamps = list[np.ndarray](), list[str](), [], {}
     for i, s in enumerate(shards):
-        some, name = None, str(s) if isinstance(s, Path) else 'embeddings' if len(shards) == 1 else f'embeddings of shard {i}'
+        some, name = None, f'embeddings in {s}' if isinstance(s, Path) else 'embeddings' if len(shards) == 1 else f'embeddings of shard {i}'
         if isinstance(s, Path):
-            stamps[name] = stamp(s)
+            stamps[str(s)] = stamp(s)
             s, some = (open_npy(s), None) if s.suffix == '.npy' else open_table(s, folder, column)
         part = as_matrix(s, name)
         if parts: agree(parts[0], names[0], part, name)

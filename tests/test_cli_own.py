@@ -251,6 +251,9 @@ def test_rows_of_embeddings_that_cannot_be_compared(vectors):
     is_refused(vectors, 'embeddings', 'shards', says='7')
     out, _ = run(vectors, 'embeddings', 'shards', '--on-invalid', 'drop')
     assert 'stay        500 of 600' in out and not manifest(vectors/'shards-deduped')['kept'][7]
+    np.save(vectors/'zeros.npy', np.zeros((9, 4), np.float32))
+    out, _ = run(vectors, 'embeddings', 'zeros.npy', '--on-invalid', 'keep')
+    assert 'stay        9 of 9' in out and 'compared    0 of 0 pairs' in out
 
 def test_embeddings_go_on_after_ctrl_c(vectors, monkeypatch):
     from typer.testing import CliRunner

@@ -156,8 +156,8 @@ def test_a_target_below_the_number_of_clusters_cannot_be_reached(rule):
 def test_what_is_no_matrix_of_numbers_is_refused(x):
     with pytest.raises(UserError, match='matrix of numbers'): deduplicate(x)
 
-@pytest.mark.parametrize('second, says', [(np.ones((3, 5), np.float32), 'shard 1 has 5 numbers a row, .*shard 0 has 4'),
-                                          (np.ones((3, 4)), 'shard 1 holds float64, .*shard 0 holds float32')], ids=['width', 'type'])
+@pytest.mark.parametrize('second, says', [(np.ones((3, 5), np.float32), 'shard 1 have 5 numbers a row, .*shard 0 have 4'),
+                                          (np.ones((3, 4)), 'shard 1 hold float64, .*shard 0 hold float32')], ids=['width', 'type'])
 def test_shards_that_disagree_are_refused(tmp_path, second, says):
     first = np.ones((3, 4), np.float32)
     with pytest.raises(UserError, match=says): deduplicate([first, second])
