@@ -59,7 +59,8 @@ def friendly(
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   context_settings={'token_normalize_func': lambda name: name.replace('_', '-'), 'help_option_names': ['-h', '--help']},
                   help='Which images of a dataset can go, why each one can go, and what that costs in accuracy.\n\n'
-                       'For images of your own: **semdedup dedup PATH**. Without any: **semdedup report**. '
+                       'For images of your own: **semdedup dedup PATH**; for embeddings: **semdedup embeddings PATH**; '
+                       'without any: **semdedup report**. '
                        'Options are the same with _ and with -: **--n_clusters**, **--n-clusters**.')
 
 def show_version(
@@ -822,6 +823,8 @@ def embeddings(
     why = ', '.join(f'{reason} ({n:,})' for reason, n in t['reason'][~t['kept']].value_counts().items())
     tell(f'stay        {len(found.keep):,} of {len(found):,}')
     tell(f'go          {len(found.removed):,} at eps {found.config["eps"]:.4g}{why and ": "}{why}')
+    if (at := found.config['eps']) and stats['pairs_compared']: # the pairs are known: a stricter threshold costs nothing
+        tell('            ' + ', '.join(f'{len(found.rethreshold(e).removed):,} at eps {e:.4g}' for e in (at / 2, at / 5)))
     tell(f'compared    {stats["pairs_compared"]:,} of {stats["pairs_possible"]:,} pairs')
     if recall: tell(f'found       {found_of_all(stats["recall"])}')
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')

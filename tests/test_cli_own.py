@@ -235,6 +235,7 @@ def test_embeddings(vectors):
     t = manifest(vectors/'shards-deduped')
     assert len(t) == 600 and set(t.index[~t['kept']] % 500) == set(range(100))
     assert 'go          100 at eps 0.05: near-duplicate of an image that stays (100)' in out
+    assert '            100 at eps 0.025, 100 at eps 0.01\n' in out
     assert 'found       100.0 % of all near-duplicates (95 % ' in out and 'measured on 600 random items' in out
     assert {k: v for k, v in contents(vectors).items() if not k.startswith('shards-deduped')} == before
     assert sorted(p.name for p in (vectors/'shards-deduped').iterdir()) == ['config.json', 'manifest.csv', 'manifest.parquet'] # and no .work
