@@ -509,7 +509,7 @@ Labels = Annotated[Optional[str], typer.Option('--labels', help='folders: the fo
 Column = Annotated[Optional[str], typer.Option(help='The column of images, for tables and Hugging Face data sets.')]
 LabelColumn = Annotated[Optional[str], typer.Option(help='The column of labels, likewise; in a tar the entry of .json.')]
 SplitName = Annotated[Optional[str], typer.Option('--split', help='The part to look at, such as train, if there are several.')]
-EncoderPrecision = Annotated[str, typer.Option('--precision', help='float32, or bfloat16: encoders that are networks are then up to twice as fast '
+EncoderPrecision = Annotated[str, typer.Option('--precision', help='float32, or bfloat16: encoders that are networks are then faster '
                                                                    'on processors and GPUs that have it, and less exact.')]
 Device = Annotated[Optional[str], typer.Option(help='cuda, mps or cpu; the best there is if not given.')]
 Seed = Annotated[int, typer.Option(help='Seed of clusters and of whatever is drawn.')]
