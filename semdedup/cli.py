@@ -6,12 +6,13 @@
 from __future__ import annotations
 import functools, json, math, os, re, shlex, sys, warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import semdedup
 import typer
-from .core import MENDABLE, UserError, atomic_write, check_name, check_range, check_seed, digest, from_json, readable, write_json
+from .core import MENDABLE, UserError, atomic_write, blocks, check_name, check_range, check_seed, digest, from_json, readable, write_json
 if TYPE_CHECKING:
     import pandas as pd
     from semdedup.clustering import Clusters
@@ -29,7 +30,7 @@ __all__ = ['app', 'Dataset', 'Weights', 'Size', 'TestShare', 'Precision', 'Train
            'model_for', 'typed_flags', 'check_apart', 'check_run', 'run_lines', 'default_folder', 'run', 'age', 'grid',
            'sweep', 'report', 'overview', 'folder_for', 'results_folder', 'begin_results', 'way_of', 'write_csv',
            'plain_names', 'one_line', 'print_names', 'say', 'warn_of', 'deliver', 'check_list', 'list_of', 'typed',
-           'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'read_names', 'found_of_all', 'clear_work',
+           'what_goes', 'dedup', 'leaks', 'hardest_hit', 'prune', 'read_names', 'found_of_all', 'take_back',
            'embeddings', 'usage_sentence', 'one_sentence', 'main']
 
 # %% ../nbs/09_cli.ipynb #700e311f
@@ -486,14 +487,16 @@ def one_line(name: str) -> str: # likewise
 def print_names(names: list[str], null: bool = False) -> None:
     "One name a line, in the bytes that the file system has; with `null` as they are, and a zero byte behind each, for xargs -0."
     end, how = b'\0' if null else b'\n', 'replace' if sys.stdout.isatty() else 'surrogateescape'
-    for name in names: typer.echo((name if null else one_line(name)).encode('utf-8', how) + end, nl=False)
+    for some in blocks(len(names), 1000): # each call flushes
+        typer.echo(b''.join((name if null else one_line(name)).encode('utf-8', how) + end for name in names[some]), nl=False)
 
 # %% ../nbs/09_cli.ipynb #4579dd52
 Source = Annotated[str, typer.Argument(metavar='PATH', help='A folder of images (nested, or a folder a class), an archive (.tar, .parquet, .npy, .npz), '
                                                             'a Hugging Face data set on disk, or a part such as cifar10:train.', show_default=False)]
 ImageEncoder = Annotated[str, typer.Option('--encoder', help='copies finds the same picture, without weights; '
                                                              'others see kinds of things: efficientnet-lite0, resnet50, clip, …')]
-OwnEps = Annotated[Optional[float], typer.Option('--eps', help='Copies have a similarity of at least 1 - eps. '
+OwnEps = Annotated[Optional[float], typer.Option('--eps', help='Copies have a similarity of at least 1 - eps (with the encoder copies: '
+                                                               'eps is how uncertain a copy may be, and 0.2 is usual). '
                                                                'Suggested from the data, and shown, if it is not given.')]
 OwnOut = Annotated[Optional[Path], typer.Option('--out', help='Folder for the results. If not given, one in the working folder: '
                                                               'NAME-deduped, NAME-leaks or NAME-pruned, '
@@ -614,7 +617,7 @@ def dedup(
     - semdedup dedup photos/ --eps 0.1 --keep sharpest --link --out clean/
     - semdedup dedup photos/ --target 50% --csv
     - semdedup dedup photos/ --list > keep.txt
-    - semdedup dedup photos/ --list --gone -0 | xargs -0 mv -t copies/
+    - semdedup dedup photos/ --list --gone -0 | xargs -0 mv --backup=numbered -t copies/
     - semdedup dedup photos/ --encoder efficientnet-lite0 --eps 0.05
     """
     from semdedup import gallery, own
@@ -744,7 +747,7 @@ def read_names(
     path: Path, # a text file in UTF-8, a name a line
 ) -> list[str]:
     "The names of items, in the order of their rows."
-    with readable(f'{path} cannot be read', 'It must be text in UTF-8, with a name a line.'), open(path, encoding='utf-8') as f:
+    with readable(f'{path} cannot be read', 'It must be text in UTF-8, with a name a line.'), open(path, encoding='utf-8-sig') as f:
         return [line.rstrip('\n') for line in f]
 
 def found_of_all(
@@ -755,19 +758,21 @@ def found_of_all(
     found, low, high = (f'{100 * recall[k]:.1f}' for k in ('recall', 'low', 'high'))
     return f'{found} % of all near-duplicates (95 % {low} … {high}), measured on {recall["sample"]:,} random items'
 
-def clear_work(
-    out: Path, # the folder of results, with what a killed run goes on from in `.work`
+def take_back(
+    made: list[Path], # what a run has made, the inner folders first
 ) -> None:
-    "Remove what was only for the run, and the folder itself if nothing else is in it."
+    "Remove the folders of a run that came to nothing; those that hold something else stay."
     import shutil
-    shutil.rmtree(out/'.work', ignore_errors=True)
-    if out.is_dir() and not any(out.iterdir()): out.rmdir()
+    for folder in made:
+        if folder.name == '.work': shutil.rmtree(folder, ignore_errors=True)
+        else:
+            with suppress(OSError): folder.rmdir()
 
 @app.command()
 @friendly
 def embeddings(
-    ctx: typer.Context,
-    path: Annotated[str, typer.Argument(metavar='PATH', help='Embeddings, a row an item: an .npy, .parquet or .arrow file, or a folder of such files (shards).',
+    path: Annotated[str, typer.Argument(metavar='PATH', help='Embeddings, a row an item: an .npy, .parquet, .arrow or .feather file, '
+                                                                     'or a folder of such files (shards).',
                                         show_default=False)],
     eps: Annotated[Optional[float], typer.Option(help='Near-duplicates have a cosine similarity of at least 1 - eps; '
                                                       '0.05 if neither this nor --target is given.', show_default=False)] = None,
@@ -781,14 +786,15 @@ def embeddings(
     exact: Annotated[bool, typer.Option('--exact', help='Compare wherever a near-duplicate is possible at all: misses nothing, and is slower.')] = False,
     recall: Annotated[int, typer.Option(help='Compare so many random items with all others, to say '
                                              'which part of the near-duplicates was found; 0: do not.')] = 1000,
-    ids: Annotated[Optional[Path], typer.Option(help='A text file with the names of the items, a line each, in the order of the rows; '
-                                                     "those of the files, or the rows' numbers, if not given.", show_default=False)] = None,
+    ids: Annotated[Optional[Path], typer.Option(help='A text file with the names of the items, a line each, in the order of the rows, '
+                                                     "instead of a column id of PATH, or of the rows' numbers.", show_default=False)] = None,
     on_invalid: Annotated[str, typer.Option(help='Rows with NaN, or of zeros only: error, keep or drop.')] = 'error',
     memory: Annotated[str, typer.Option(help='What the comparison may hold at a time, as 500MB.')] = '1GB',
     out: Annotated[Optional[Path], typer.Option(help='Folder for the results; NAME-deduped in the working folder, '
                                                      'where NAME is the last part of PATH, if not given.', show_default=False)] = None,
     list_: Annotated[bool, typer.Option('--list', help='Print the names of what stays, one a line, and nothing else, on standard output.')] = False,
-    gone: Annotated[bool, typer.Option('--gone', help='With --list: print what goes instead of what stays.')] = False,
+    gone: Annotated[bool, typer.Option('--gone', help='With --list: print what goes instead of what stays. '
+                                                             'Rows that cannot be compared are not in it.')] = False,
     null: Null = False, csv: Csv = False,
     column: Annotated[Optional[str], typer.Option(help='The column of vectors, for Parquet and Arrow files that have several.')] = None,
     n_clusters: Annotated[Optional[int], typer.Option(help='Clusters; as many as are cheapest if not given.', show_default=False)] = None,
@@ -806,29 +812,33 @@ def embeddings(
     - semdedup embeddings clip.parquet --target 50%
     - semdedup embeddings clip.npy --ids names.txt --list > keep.txt
     """
+    import shutil
     from semdedup import deduplicate
     from semdedup.vectors import shards_of
     check_list(list_, gone, null)
+    shards_of(path) # what is no file of embeddings is told before anything is made
     size, out, names = share_or_number('target', target), results_folder(out, path, 'embeddings'), None if ids is None else read_names(ids)
-    shards_of(path) # before a folder is made
-    tell = say if list_ else typer.echo
+    work, tell = out/'.work', say if list_ else typer.echo
+    made = [] if work.exists() else [folder for folder in (work, out, *out.parents) if not folder.exists()]
     try: found = deduplicate(path, eps, rule, keep, n_clusters=n_clusters, seed=seed, target=size, probes=probes, exact=exact, ids=names,
-                             on_invalid=on_invalid, memory=memory, checkpoint=out/'.work', recall=recall, device=device, column=column)
-    except UserError: clear_work(out); raise # a mistake, and nothing to go on from
-    begin_results(out, 'embeddings', {'source': path, **found.config})
+                             on_invalid=on_invalid, memory=memory, checkpoint=work, recall=recall, device=device, column=column)
+    except UserError: take_back(made); raise
+    begin_results(out, 'embeddings', {'source': path, 'ids': names and digest(names), **found.config})
     found.to_parquet(out/'manifest.parquet')
     if csv: write_csv(found.table, out/'manifest.csv')
-    clear_work(out)
-    t, stats = found.table, found.stats
+    t, stats, known = found.table, found.stats, found.evidence
     why = ', '.join(f'{reason} ({n:,})' for reason, n in t['reason'][~t['kept']].value_counts().items())
+    if known is not None: tell(f'embeddings  {len(t):,} × {known.plan.v.shape[1]}, {known.plan.v.dtype}')
     tell(f'stay        {len(found.keep):,} of {len(found):,}')
     tell(f'go          {len(found.removed):,} at eps {found.config["eps"]:.4g}{why and ": "}{why}')
-    if (at := found.config['eps']) and stats['pairs_compared']: # the pairs are known: a stricter threshold costs nothing
-        tell('            ' + ', '.join(f'{len(found.rethreshold(e).removed):,} at eps {e:.4g}' for e in (at / 2, at / 5)))
+    # the pairs are known, where memory holds them: a stricter threshold costs nothing
+    stricter = [e for e in (found.config['eps'] / 2, found.config['eps'] / 5) if e and known is not None and known.reaches(1 - e)]
+    if stricter: tell('            ' + ', '.join(f'{len(found.rethreshold(e).removed):,} at eps {e:.4g}' for e in stricter))
     tell(f'compared    {stats["pairs_compared"]:,} of {stats["pairs_possible"]:,} pairs')
     if recall: tell(f'found       {found_of_all(stats["recall"])}')
     tell(f'manifest    {out/"manifest.parquet"} ({age():.0f} s)')
-    if list_: print_names(t['id'][t['kept'] != gone].tolist(), null)
+    shutil.rmtree(work, ignore_errors=True)
+    if list_: print_names(t['id'][~t['kept'] & (t['cluster'] >= 0) if gone else t['kept']].tolist(), null)
 
 # %% ../nbs/09_cli.ipynb #b1b88b1d
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'UsageError')

@@ -20,7 +20,7 @@ from .labelled import is_photos
 from .pruning import PRUNE_TYPES, total_of
 from .ranking import RANK_TYPES
 from .selections import METHODS, Diverged, Pool, choose, difficulty, rank_and_prune, rule_of
-from .training import REGIMES, Recipe, Run, train
+from .training import REGIMES, Batches, Recipe, Run, scale_of, train
 
 # %% auto #0
 __all__ = ['GROWS', 'MAP_SEEDS', 'FINALISTS', 'GRIDS', 'KEY', 'CURVE_KEY', 'RESULT_COLUMNS', 'SELECT_AT_ONCE', 'Config',
@@ -377,17 +377,16 @@ class Grid:
         "Find how hard images are, for seeds of which that is not known: short trainings, as many at a time as there are cores."
         lacking, stopped = [s for s in dict.fromkeys(seeds) if s not in self.diverged and self.score(f'difficulty-{s}') is None], Event()
         if not lacking: return
-        def short(seed: int) -> tuple[pd.DataFrame | Diverged | None, float]:
-            if self.late(): return None, 0.
+        data = Batches(self.images.train, *scale_of(self.images.train), 'cpu') # one for all
+        def short(seed: int) -> None:
+            if self.late(): return
             start = time.perf_counter()
-            try: return difficulty(self.images, self.config.recipe, seed, wanted=lambda: not stopped.is_set()), time.perf_counter() - start
-            except Diverged as e: return e, 0.
+            try: self.learn(f'difficulty-{seed}', difficulty(self.images, self.config.recipe, seed, wanted=lambda: not stopped.is_set(), data=data))
+            except Diverged as e: warnings.warn(str(e)); self.diverged.add(seed)
+            self.seconds[seed] = time.perf_counter() - start
         with progress(desc='judging how hard images are', total=len(lacking), unit=' trainings') as bar, Workers() as workers:
             try:
-                for seed, (scores, seconds) in zip(lacking, workers.map(short, lacking)):
-                    if isinstance(scores, Diverged): warnings.warn(str(scores)); self.diverged.add(seed)
-                    elif scores is not None: self.learn(f'difficulty-{seed}', scores); self.seconds[seed] = seconds
-                    bar.update()
+                for _ in workers.map(short, lacking): bar.update()
             finally: stopped.set() # before the workers are waited for
 
     def select(self, row: Any, encoder: str) -> tuple[np.ndarray, dict[str, Any]]: # a row of `plan`, and its space → (m,) int64, and columns of the results

@@ -495,18 +495,20 @@ def check_groups(
 def check_ids(
     ids: Any, # (n,) names, or None
     n: int, # items
-) -> np.ndarray | None: # (n,) str
+) -> np.ndarray | None: # (n,) object, texts
     "Raise `UserError` unless there is one name an item, each once."
     if ids is None: return None
-    missing = int(np.sum(pd.isna(ids := np.asarray(ids))))
+    given = np.asarray(ids, None if hasattr(ids, 'dtype') else object) # texts of one width each take as much room as the longest
+    missing = int(np.sum(pd.isna(given)))
     if missing: raise UserError(f'ids: {missing} of {n} are missing. Give each item its own.')
-    ids = ids.astype(str)
-    if ids.shape != (n,): raise UserError(f'ids have shape {ids.shape} for {n} items; expected one name an item.')
-    names, count = np.unique(ids, return_counts=True)
-    if (count > 1).any():
-        raise UserError(f'ids: {int((count > 1).sum())} names are there more than once, such as {str(names[count > 1][0])!r} '
-                        f'({int(count.max())} times at most). Give each item its own.')
-    return ids
+    if given.shape != (n,): raise UserError(f'ids have shape {given.shape} for {n} items; expected one name an item.')
+    names = pd.Series(given if given.dtype == object else given.astype(str), dtype=object)
+    names = names.map(lambda name: name.decode() if isinstance(name, bytes) else str(name))
+    twice = names[names.duplicated()]
+    if len(twice):
+        raise UserError(f'ids: {twice.nunique()} names are there more than once, such as {twice.min()!r} '
+                        f'({int(twice.value_counts().max()) + 1} times at most). Give each item its own.')
+    return names.to_numpy(object)
 
 # %% ../nbs/05_pruning.ipynb #ff547448
 def deduplicate(

@@ -319,6 +319,7 @@ def difficulty(
     seed: int = 0, # of the model
     share: float = .1, # of the epochs of a full training
     wanted: Callable[[], bool] = lambda: True, # asked after each step; raises `Stopped` once it is not
+    data: Batches | None = None, # the training split, where it is at hand
 ) -> pd.DataFrame: # a row an image: el2n, forgetting, wrong (at the end)
     "EL2N and forgetting, read off while one model trains for a tenth of the epochs."
     split, n = images.train, len(images.train)
@@ -333,7 +334,7 @@ def difficulty(
         length[i] += torch.where(seen[i] > 0, e.norm(dim=1), 0.)
         events[i] += (right[i] & ~now).float()
         right[i] = now; learned[i] |= now; seen[i] += 1
-    data = Batches(split, *scale_of(split), 'cpu')
+    data = data or Batches(split, *scale_of(split), 'cpu')
     with threads(1): # more threads wait for each other where others compute too
         train_stack(data, {}, [np.arange(n)], [seed], len(images.classes), short, on_step=on_step)
     if not length.isfinite().all():

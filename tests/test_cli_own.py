@@ -243,15 +243,17 @@ def test_embeddings(vectors):
 def test_embeddings_are_listed_by_their_names(vectors):
     out, err = run(vectors, 'embeddings', 'x.parquet', '--column', 'vector', '--list', '--gone', '--keep', 'first', '--recall', '0', '--out', 'out')
     assert out.splitlines() == [f'item {i}' for i in range(500, 600)] and 'stay        500 of 600' in err and 'found' not in err
-    (vectors/'names.txt').write_text('\n'.join(f'{i}.jpg' for i in range(600)) + '\n')
+    (vectors/'names.txt').write_text('\n'.join(f'{i}.jpg' for i in range(600)) + '\n', encoding='utf-8-sig') # as some editors write it
     out, _ = run(vectors, 'embeddings', 'shards', '--ids', 'names.txt', '--list', '--target', '300', '--keep', 'first', '--out', 'half')
     assert len(out.splitlines()) == 300 and set(out.splitlines()) <= {f'{i}.jpg' for i in range(600)}
 
 def test_rows_of_embeddings_that_cannot_be_compared(vectors):
     x = np.load(vectors/'shards'/'0.npy'); x[7] = np.nan; np.save(vectors/'shards'/'0.npy', x)
     is_refused(vectors, 'embeddings', 'shards', says='7')
+    out, _ = run(vectors, 'embeddings', 'shards', '--on-invalid', 'drop', '--list', '--gone', '--out', 'listed')
+    assert '7' not in out.splitlines() and len(out.splitlines()) == 99 # what cannot be compared is no near-duplicate
     out, _ = run(vectors, 'embeddings', 'shards', '--on-invalid', 'drop')
-    assert 'stay        500 of 600' in out and not manifest(vectors/'shards-deduped')['kept'][7]
+    assert 'stay        500 of 600' in out and 'embeddings  600 × 16, float32' in out and not manifest(vectors/'shards-deduped')['kept'][7]
     np.save(vectors/'zeros.npy', np.zeros((9, 4), np.float32))
     out, _ = run(vectors, 'embeddings', 'zeros.npy', '--on-invalid', 'keep')
     assert 'stay        9 of 9' in out and 'compared    0 of 0 pairs' in out
@@ -266,8 +268,37 @@ def test_embeddings_go_on_after_ctrl_c(vectors, monkeypatch):
         patch.setattr(pruning, 'select', ctrl_c)
         stopped = CliRunner().invoke(app, ['embeddings', 'shards'])
     assert stopped.exit_code == 130 and 'the same command goes on from there' in stopped.output and (vectors/'shards-deduped'/'.work').is_dir()
+    for mistake in ['--keep', 'larges'], ['--n-clusters', '999'], ['--ids', 'names.txt']:
+        (vectors/'names.txt').write_text('just one'); before = contents(vectors)
+        assert CliRunner().invoke(app, ['embeddings', 'shards', *mistake]).exit_code == 2 and contents(vectors) == before, mistake
     monkeypatch.setattr(evidence, 'kmeans', lambda *args, **kwargs: pytest.fail('what was finished is computed again'))
     assert CliRunner().invoke(app, ['embeddings', 'shards']).exit_code == 0 and not (vectors/'shards-deduped'/'.work').exists()
+
+def test_embeddings_leave_the_files_of_others_alone(vectors):
+    (vectors/'out'/'.work').mkdir(parents=True); (vectors/'out'/'.work'/'thesis.txt').write_text('mine')
+    is_refused(vectors, 'embeddings', 'shards', '--out', 'out', says='holds other files')
+    (vectors/'mine').mkdir()
+    is_refused(vectors, 'embeddings', 'shards', '--out', 'mine', '--n-clusters', '999', says='n_clusters is 999')
+    is_refused(vectors, 'embeddings', 'shards', '--out', 'new/er', '--n-clusters', '999', says='n_clusters is 999')
+
+def test_a_manifest_of_other_names_does_not_stand_beside_an_old_table(vectors):
+    for name in 'ab': (vectors/f'{name}.txt').write_text('\n'.join(f'{name}{i}' for i in range(600)))
+    run(vectors, 'embeddings', 'shards', '--recall', '0', '--ids', 'a.txt', '--csv', '--out', 'out')
+    run(vectors, 'embeddings', 'shards', '--recall', '0', '--ids', 'b.txt', '--out', 'out')
+    assert files(vectors/'out') == ['config.json', 'manifest.parquet'] and manifest(vectors/'out')['id'][3] == 'b3'
+
+def test_stricter_thresholds_are_told_where_they_cost_nothing(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+    from semdedup import pruning
+    from semdedup.cli import app
+    monkeypatch.chdir(tmp_path)
+    np.save('dense.npy', np.ones((400, 8), np.float32) + .01 * np.random.default_rng(0).standard_normal((400, 8)).astype(np.float32))
+    calls, compare = [], pruning.compare
+    monkeypatch.setattr(pruning, 'compare', lambda *args: calls.append(1) or compare(*args))
+    for memory, told in ('1GB', True), ('1KB', False):
+        calls.clear()
+        out = CliRunner().invoke(app, ['embeddings', 'dense.npy', '--memory', memory, '--recall', '0', '--out', memory]).output
+        assert len(calls) == 1 and ('at eps 0.025' in out) == told
 
 @pytest.mark.parametrize('args, says', [
     ('embeddings nowhere.npy', 'nowhere.npy'), ('embeddings shards --keep larges', 'There are: hard, easy'), ('embeddings shards --rule covers', "'cover'"),

@@ -1,8 +1,9 @@
 """A grid of trainings in which something goes wrong: a training diverges, a class vanishes, two
 sizes are one, the table is not ours. The rest goes on, and it is said."""
-import math
+import math, threading, time
 import numpy as np, pandas as pd, pytest
 from semdedup import UserError, answers, grids, load_images, selections, training
+from semdedup.core import Workers
 from semdedup.datasets import Images, holdout
 from semdedup.answers import summarise
 from semdedup.grids import Config, Part, train_grid
@@ -39,6 +40,22 @@ def test_a_short_training_that_diverges_is_a_row_and_the_others_go_on(grid, monk
     assert table.accuracy.notna().all() and table.loc[('ours-labels', .5), 'n_train'] == table.loc[('random', .5), 'n_train']
     monkeypatch.setattr(grids, 'train', lambda *args, **kwargs: pytest.fail('what is known is trained again'))
     assert len(grid('random', 'ours-labels', 'ccs', ratios=(.25, .5))[0]) == len(results)
+
+def test_ctrl_c_keeps_the_short_trainings_that_are_finished(grid, monkeypatch, tmp_path):
+    "Seed 0 is slow and stopped; those beside it were finished before."
+    real, finished = grids.difficulty, threading.Event()
+    def slow(images, recipe, seed, wanted, **how):
+        if seed: finished.set(); return real(images, recipe, seed, wanted=wanted, **how)
+        assert finished.wait(60)
+        time.sleep(1)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(grids, 'difficulty', slow)
+    monkeypatch.setattr(grids, 'Workers', lambda: Workers(2))
+    with pytest.raises(KeyboardInterrupt): grid('random', 'ours-labels')
+    assert sorted(p.name for p in (tmp_path/'.state').glob('difficulty-*')) == ['difficulty-1.parquet']
+    again = []
+    monkeypatch.setattr(grids, 'difficulty', lambda images, recipe, seed, **how: again.append(seed) or real(images, recipe, seed, **how))
+    assert grid('random', 'ours-labels')[1] == 0 and again == [0]
 
 @pytest.mark.parametrize('model, precision', [('mlp', 'float32'), ('mlp', 'bfloat16'), ('cnn', 'float32')])
 def test_a_replica_of_nan_leaves_the_others_as_they_are(digits, monkeypatch, model, precision):
