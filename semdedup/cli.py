@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_cli.ipynb #a10b9078
 from __future__ import annotations
-import functools, json, math, os, re, shlex, sys, warnings
+import functools, json, math, os, re, shlex, shutil, sys, warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -429,7 +429,7 @@ def results_folder(
     also: str = '', # further images, among which results must not lie either
 ) -> Path: # not made yet
     "Where results go; raises `UserError` for a folder that holds something else, or lies among the images."
-    out = out or folder_for(source, '{}-' + {'leaks': 'leaks', 'prune': 'pruned'}.get(made_by, 'deduped'))
+    out = out or folder_for(source, '{}-' + {'dedup': 'deduped', 'embeddings': 'deduped', 'leaks': 'leaks', 'prune': 'pruned'}[made_by])
     check_apart(out, source, also)
     if out.exists() and not out.is_dir(): raise UserError(f'Cannot write {out}: a file of that name is in the way: choose another folder.')
     above = next(p for p in (out, *out.resolve().parents) if p.exists())
@@ -534,11 +534,11 @@ def warn_of(
             '--copy or --link makes another folder, with another --out.')
 
 def deliver(
-    found: Any, # a `Found`
+    found: Any, # a `Found`, or the `Selection` of embeddings
     out: Path, # the folder
     csv: bool, how: str | None, list_: bool, # the flags
 ) -> Callable[[str], None]: # prints lines of the summary: names have standard output to themselves
-    "Write what all commands for own images write, but for the page."
+    "Write what all commands that make a manifest write, but for the page."
     found.to_parquet(out/'manifest.parquet')
     if csv: write_csv(found.table, out/'manifest.csv')
     if how: found.write_folder(out/'images', how)
@@ -762,7 +762,6 @@ def take_back(
     made: list[Path], # what a run has made, the inner folders first
 ) -> None:
     "Remove the folders of a run that came to nothing; those that hold something else stay."
-    import shutil
     for folder in made:
         if folder.name == '.work': shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -772,7 +771,7 @@ def take_back(
 @friendly
 def embeddings(
     path: Annotated[str, typer.Argument(metavar='PATH', help='Embeddings, a row an item: an .npy, .parquet, .arrow or .feather file, '
-                                                                     'or a folder of such files (shards).',
+                                                             'or a folder of such files (shards).',
                                         show_default=False)],
     eps: Annotated[Optional[float], typer.Option(help='Near-duplicates have a cosine similarity of at least 1 - eps; '
                                                       '0.05 if neither this nor --target is given.', show_default=False)] = None,
@@ -794,7 +793,7 @@ def embeddings(
                                                      'where NAME is the last part of PATH, if not given.', show_default=False)] = None,
     list_: Annotated[bool, typer.Option('--list', help='Print the names of what stays, one a line, and nothing else, on standard output.')] = False,
     gone: Annotated[bool, typer.Option('--gone', help='With --list: print what goes instead of what stays. '
-                                                             'Rows that cannot be compared are not in it.')] = False,
+                                                      'Rows that cannot be compared are not in it.')] = False,
     null: Null = False, csv: Csv = False,
     column: Annotated[Optional[str], typer.Option(help='The column of vectors, for Parquet and Arrow files that have several.')] = None,
     n_clusters: Annotated[Optional[int], typer.Option(help='Clusters; as many as are cheapest if not given.', show_default=False)] = None,
@@ -812,20 +811,18 @@ def embeddings(
     - semdedup embeddings clip.parquet --target 50%
     - semdedup embeddings clip.npy --ids names.txt --list > keep.txt
     """
-    import shutil
     from semdedup import deduplicate
     from semdedup.vectors import shards_of
     check_list(list_, gone, null)
     shards_of(path) # what is no file of embeddings is told before anything is made
     size, out, names = share_or_number('target', target), results_folder(out, path, 'embeddings'), None if ids is None else read_names(ids)
-    work, tell = out/'.work', say if list_ else typer.echo
+    work = out/'.work'
     made = [] if work.exists() else [folder for folder in (work, out, *out.parents) if not folder.exists()]
     try: found = deduplicate(path, eps, rule, keep, n_clusters=n_clusters, seed=seed, target=size, probes=probes, exact=exact, ids=names,
                              on_invalid=on_invalid, memory=memory, checkpoint=work, recall=recall, device=device, column=column)
     except UserError: take_back(made); raise
     begin_results(out, 'embeddings', {'source': path, 'ids': names and digest(names), **found.config})
-    found.to_parquet(out/'manifest.parquet')
-    if csv: write_csv(found.table, out/'manifest.csv')
+    tell = deliver(found, out, csv, None, list_)
     t, stats, known = found.table, found.stats, found.evidence
     why = ', '.join(f'{reason} ({n:,})' for reason, n in t['reason'][~t['kept']].value_counts().items())
     if known is not None: tell(f'embeddings  {len(t):,} × {known.plan.v.shape[1]}, {known.plan.v.dtype}')

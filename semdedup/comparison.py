@@ -20,7 +20,7 @@ from .vectors import Vectors
 # %% auto #0
 __all__ = ['CHECKPOINT_FORMAT', 'Plan', 'can_hold', 'who_probes', 'probers_of', 'batches_of', 'tiles_of', 'count_pairs', 'twins',
            'claim', 'Checkpoint', 'remembered', 'in_order', 'Batch', 'planned', 'collect', 'are_compared', 'wilson',
-           'measure_recall']
+           'no_recall', 'measure_recall']
 
 # %% ../nbs/04a_comparison.ipynb #8be074d3
 @dataclass(eq=False)
@@ -389,6 +389,12 @@ def wilson(
     return min(share, centre - half), max(share, centre + half)
 
 # %% ../nbs/04a_comparison.ipynb #45c1cc21
+def no_recall(
+    sample: int, # items that were looked at
+) -> dict[str, Any]: # as of `measure_recall`
+    "What is said where there are no duplicates to be found."
+    return dict(sample=sample, pairs=0, recall=None, low=None, high=None)
+
 def measure_recall(
     plan: Plan, # who is compared with whom
     threshold: float, # duplicates have at least this similarity
@@ -409,7 +415,7 @@ def measure_recall(
         for tile, (i, j, _) in zip(work, w.map(tile_pairs, work, plan.v, threshold)):
             found.append((i, j)); bar.update(tile.n_pairs)
     i, j = map(np.concatenate, zip(*found))
-    if len(i) == 0: return dict(sample=len(sample), pairs=0, recall=None, low=None, high=None)
+    if len(i) == 0: return no_recall(len(sample))
     got = are_compared(plan, i, j)
     ends, weights = np.r_[i, j], np.r_[got, got].astype(float)
     sampled = np.isin(ends, sample); where = np.searchsorted(sample, ends[sampled])

@@ -423,7 +423,7 @@ class Grid:
     def train_some(self, part: Part, todo: pd.DataFrame, checkpoints: int) -> None: # rows of `missing`
         "Select and train some of what a part lacks."
         selected, runs, facts = {}, [], []
-        self.judge(todo.seed[[trains(s) for s in todo.selection]].unique())
+        self.judge(todo.seed[todo.selection.map(trains)])
         for row in progress(todo.itertuples(), f'selecting {", ".join(part.selections)[:40]}', len(todo), ' selections'):
             if self.late(): return
             key = row.selection, row.ratio, row.seed

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from .clustering import Clusters, check_labels, nearest_clusters
-from .comparison import Checkpoint, Plan, claim, collect, count_pairs, measure_recall
+from .comparison import Checkpoint, Plan, claim, collect, count_pairs, measure_recall, no_recall
 from .core import UserError, atomic_write, check_name, check_range, check_seed, digest, from_json, parse_bytes, readable, some_rows
 from .embeddings import best_device
 from semdedup.evidence import (
@@ -548,7 +548,7 @@ def deduplicate(
     rows = np.flatnonzero(v.valid)
     if len(rows) == 0: # nothing to compare
         found = with_invalid(None, v.lengths, names, on_invalid, config)
-        found.stats |= dict(pairs_compared=0, pairs_possible=0) | (dict(recall=dict(sample=0, pairs=0, recall=None, low=None, high=None)) if recall else {})
+        found.stats |= dict(pairs_compared=0, pairs_possible=0) | (dict(recall=no_recall(0)) if recall else {})
         return found
     valid, saved = v if len(rows) == len(v) else v.subset(rows), Checkpoint(Path(checkpoint), v.data) if checkpoint else None
     if groups is None: groups = cluster_for(valid, n_clusters, probes, None if target is None else target_size(target, len(v)), seed, device, client, saved)

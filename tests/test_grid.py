@@ -1,6 +1,6 @@
 """A grid of trainings in which something goes wrong: a training diverges, a class vanishes, two
 sizes are one, the table is not ours. The rest goes on, and it is said."""
-import math, threading, time
+import math, threading
 import numpy as np, pandas as pd, pytest
 from semdedup import UserError, answers, grids, load_images, selections, training
 from semdedup.core import Workers
@@ -43,12 +43,13 @@ def test_a_short_training_that_diverges_is_a_row_and_the_others_go_on(grid, monk
 
 def test_ctrl_c_keeps_the_short_trainings_that_are_finished(grid, monkeypatch, tmp_path):
     "Seed 0 is slow and stopped; those beside it were finished before."
-    real, finished = grids.difficulty, threading.Event()
-    def slow(images, recipe, seed, wanted, **how):
-        if seed: finished.set(); return real(images, recipe, seed, wanted=wanted, **how)
-        assert finished.wait(60)
-        time.sleep(1)
+    real, learn, kept = grids.difficulty, grids.Grid.learn, threading.Event()
+    def learn_and_tell(self, *args): learn(self, *args); kept.set()
+    def slow(images, recipe, seed, **how):
+        if seed: return real(images, recipe, seed, **how)
+        assert kept.wait(60)
         raise KeyboardInterrupt
+    monkeypatch.setattr(grids.Grid, 'learn', learn_and_tell)
     monkeypatch.setattr(grids, 'difficulty', slow)
     monkeypatch.setattr(grids, 'Workers', lambda: Workers(2))
     with pytest.raises(KeyboardInterrupt): grid('random', 'ours-labels')
