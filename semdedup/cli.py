@@ -771,7 +771,7 @@ def take_back(
 @friendly
 def embeddings(
     path: Annotated[str, typer.Argument(metavar='PATH', help='Embeddings, a row an item: an .npy, .parquet, .arrow or .feather file, '
-                                                             'or a folder of such files (shards).',
+                                                             'or a folder of such files (shards), without the folders in it.',
                                         show_default=False)],
     eps: Annotated[Optional[float], typer.Option(help='Near-duplicates have a cosine similarity of at least 1 - eps; '
                                                       '0.05 if neither this nor --target is given.', show_default=False)] = None,
@@ -786,7 +786,7 @@ def embeddings(
     recall: Annotated[int, typer.Option(help='Compare so many random items with all others, to say '
                                              'which part of the near-duplicates was found; 0: do not.')] = 1000,
     ids: Annotated[Optional[Path], typer.Option(help='A text file with the names of the items, a line each, in the order of the rows, '
-                                                     "instead of a column id of PATH, or of the rows' numbers.", show_default=False)] = None,
+                                                     "instead of a column of PATH, or of the rows' numbers.", show_default=False)] = None,
     on_invalid: Annotated[str, typer.Option(help='Rows with NaN, or of zeros only: error, keep or drop.')] = 'error',
     memory: Annotated[str, typer.Option(help='What the comparison may hold at a time, as 500MB.')] = '1GB',
     out: Annotated[Optional[Path], typer.Option(help='Folder for the results; NAME-deduped in the working folder, '
@@ -796,6 +796,7 @@ def embeddings(
                                                       'Rows that cannot be compared are not in it.')] = False,
     null: Null = False, csv: Csv = False,
     column: Annotated[Optional[str], typer.Option(help='The column of vectors, for Parquet and Arrow files that have several.')] = None,
+    id_column: Annotated[Optional[str], typer.Option(help='The column of names, likewise; id, if there is one.', show_default=False)] = None,
     n_clusters: Annotated[Optional[int], typer.Option(help='Clusters; as many as are cheapest if not given.', show_default=False)] = None,
     seed: Seed = 0, device: Device = None,
 ) -> None:
@@ -819,15 +820,16 @@ def embeddings(
     work = out/'.work'
     made = [] if work.exists() else [folder for folder in (work, out, *out.parents) if not folder.exists()]
     try: found = deduplicate(path, eps, rule, keep, n_clusters=n_clusters, seed=seed, target=size, probes=probes, exact=exact, ids=names,
-                             on_invalid=on_invalid, memory=memory, checkpoint=work, recall=recall, device=device, column=column)
+                             on_invalid=on_invalid, memory=memory, checkpoint=work, recall=recall, device=device, column=column, id_column=id_column)
     except UserError: take_back(made); raise
     begin_results(out, 'embeddings', {'source': path, 'ids': names and digest(names), **found.config})
+    found.table['duplicate_id'] = found.table['id'].reindex(found.table['duplicate_of']).fillna('').to_numpy()
     tell = deliver(found, out, csv, None, list_)
     t, stats, known = found.table, found.stats, found.evidence
     why = ', '.join(f'{reason} ({n:,})' for reason, n in t['reason'][~t['kept']].value_counts().items())
     if known is not None: tell(f'embeddings  {len(t):,} × {known.plan.v.shape[1]}, {known.plan.v.dtype}')
     tell(f'stay        {len(found.keep):,} of {len(found):,}')
-    tell(f'go          {len(found.removed):,} at eps {found.config["eps"]:.4g}{why and ": "}{why}')
+    tell(f'go          {len(found.removed):,}{" to reach the target," * (size is not None)} at eps {found.config["eps"]:.4g}{why and ": "}{why}')
     # the pairs are known, where memory holds them: a stricter threshold costs nothing
     stricter = [e for e in (found.config['eps'] / 2, found.config['eps'] / 5) if e and known is not None and known.reaches(1 - e)]
     if stricter: tell('            ' + ', '.join(f'{len(found.rethreshold(e).removed):,} at eps {e:.4g}' for e in stricter))

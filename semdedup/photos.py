@@ -686,7 +686,8 @@ def open_photos(
     else: photos = from_dataset(source, column)
     if len(photos) == 0:
         skipped = ', '.join(f'{n} {k}' for k, n in photos.skipped.items())
-        raise UserError(f'{photos.source} holds no images{f" (skipped: {skipped})" if skipped else ""}. Images end in {", ".join(sorted(ENDINGS))}.')
+        vectors = ' For embeddings: semdedup embeddings.' * any(k in photos.skipped for k in ('.npy', '.arrow', '.feather'))
+        raise UserError(f'{photos.source} holds no images{f" (skipped: {skipped})" if skipped else ""}. Images end in {", ".join(sorted(ENDINGS))}.{vectors}')
     if isinstance(labels, str) and labels == 'none': return replace(photos, labels=None, classes=[])
     if own is None: return photos
     if len(own) != len(photos): raise UserError(f'{len(own)} labels for {len(photos)} images; expected one an image.')

@@ -512,7 +512,7 @@ def check_ids(
 
 # %% ../nbs/05_pruning.ipynb #ff547448
 def deduplicate(
-    x: Any, # (n, d) embeddings, one row an image: an array, or anything that `open_vectors` takes: files, folders of shards, …
+    x: Any, # (n, d) embeddings, one row an item: an array, or anything that `open_vectors` takes: files, folders of shards, …
     eps: float | None = None, # duplicates have cosine similarity ≥ 1 - eps; 0.05 if neither eps nor target is given
     rule: str = 'cover', # cover or semdedup
     keep: Any = 'hard', # who stays: hard, easy, random, first; or a priority an item, or a table of them
@@ -530,6 +530,7 @@ def deduplicate(
     device: str | None = 'cpu', # cpu, cuda or mps; None for the best there is
     client: Any = None, # a dask.distributed.Client: its workers do the work
     column: str | None = None, # Parquet and Arrow: the column with the vectors
+    id_column: str | None = None, # Parquet and Arrow: the column with the names; `id` if not given and there
 ) -> Selection:
     "Remove near-duplicates (SemDeDup, arXiv 2303.09540)."
     check_name('rule', rule, RULES); check_name('on_invalid', on_invalid, ['error', 'keep', 'drop'])
@@ -537,8 +538,9 @@ def deduplicate(
     if isinstance(keep, str): check_name('keep order', keep, KEEP_ORDERS)
     eps, target = one_of(.05 if eps is None and target is None else eps, target)
     if groups is not None and n_clusters is not None: raise UserError(f'groups are given, and n_clusters is {n_clusters}; give one of them.')
+    if ids is not None and id_column is not None: raise UserError(f'ids are given, and id_column is {id_column!r}; give one of them.')
     probes, memory, device = check_range('probes', probes, 1, whole=True), parse_bytes(memory), best_device(device)
-    v = open_vectors(x, column, claim(checkpoint) if checkpoint else None).check()
+    v = open_vectors(x, column, claim(checkpoint) if checkpoint else None, id_column).check()
     names = check_ids(ids if ids is not None else v.ids, len(v))
     if on_invalid == 'error': v.require_valid()
     if groups is not None: groups = check_groups(groups, v)

@@ -4,7 +4,7 @@
 
 # %% ../nbs/01a_vectors.ipynb #973cf8d8
 from __future__ import annotations
-import hashlib, mmap, os, tempfile, weakref
+import hashlib, mmap, os, tempfile, warnings, weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ if TYPE_CHECKING: import pyarrow as pa
 
 # %% auto #0
 __all__ = ['DIGITS', 'SUFFIXES', 'look', 'as_similarity', 'stamp', 'Vectors', 'join', 'open_npy', 'as_matrix', 'vector_columns',
-           'table_batches', 'batch_matrix', 'vector_batches', 'to_npy', 'shard_files', 'shards_of', 'open_table',
-           'agree', 'Scratch', 'open_vectors']
+           'table_batches', 'batch_matrix', 'as_names', 'vector_batches', 'to_npy', 'shard_files', 'shards_of',
+           'open_table', 'agree', 'Scratch', 'open_vectors']
 
 # %% ../nbs/01a_vectors.ipynb #f8587e1a
 def look(
@@ -196,7 +196,7 @@ def as_matrix(
     if isinstance(x, np.ma.MaskedArray): # what is masked is missing
         x = x.astype(np.float64 if x.dtype.kind in 'iu' else x.dtype).filled(np.nan) # type: ignore[attr-defined] # astype keeps the mask
     if x.ndim != 2 or x.dtype.kind not in 'fiu' or x.shape[1] == 0:
-        raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an image.')
+        raise UserError(f'{what} have shape {x.shape} and type {x.dtype}; expected a matrix of numbers, one row an item.')
     return x
 
 # %% ../nbs/01a_vectors.ipynb #e76fdda2
@@ -204,19 +204,22 @@ def vector_columns(
     schema: pa.Schema, # of the table
     column: str | None, # the column that holds the vectors, if named
     path: Path, # for errors
+    id_column: str | None = None, # the column of names, if named
 ) -> list[str]: # one column of lists, or a column a dimension
     "Which columns of a table are the embedding."
     import pyarrow as pa, pyarrow.types as t
     is_list = lambda f: t.is_list(f.type) or t.is_large_list(f.type) or t.is_fixed_size_list(f.type)
     is_number = lambda f: t.is_floating(f.type)
-    check_column(path, column, schema.names)
+    for name in column, id_column: check_column(path, name, schema.names)
     if column and not (is_list(schema.field(column)) or isinstance(schema.field(column).type, pa.BaseExtensionType)):
         raise UserError(f'column {column!r} of {path} holds {schema.field(column).type}; expected lists of numbers.')
     lists = [column] if column else [f.name for f in schema if is_list(f) and (t.is_floating(f.type.value_type) or t.is_integer(f.type.value_type))]
     if len(lists) == 1: return lists
-    if lists: raise UserError(f'{path} has several columns of vectors ({", ".join(lists)}). Say which one with column=.')
-    numbers = [f.name for f in schema if is_number(f) and f.name != 'id']
+    if lists: raise UserError(f'{path} has several columns of vectors ({", ".join(lists)}). Say which one with column=, or --column.')
+    numbers = [f.name for f in schema if is_number(f) and f.name not in ('id', id_column)]
     if not numbers: raise UserError(f'{path} has no column of vectors, and no columns of floating-point numbers. There are: {", ".join(schema.names)}.')
+    warnings.warn(f'No column of vectors: the {len(numbers)} columns of floating-point numbers ({", ".join(numbers[:3])}{", …" * (len(numbers) > 3)}) '
+                  'are taken together, as one vector a row.')
     return numbers
 
 # %% ../nbs/01a_vectors.ipynb #6d641a8b
@@ -258,21 +261,30 @@ def batch_matrix(
     out[there] = flat.to_numpy(zero_copy_only=False).reshape(-1, d)
     return out
 
+# %% ../nbs/01a_vectors.ipynb #names-code
+def as_names(
+    values: pa.Array, # (b,) of any type
+) -> np.ndarray: # (b,) object: texts, None where there is none
+    "The names in a column."
+    text = lambda v: v if v is None else v.decode('utf-8', 'backslashreplace') if isinstance(v, bytes) else str(v)
+    return np.array([text(v) for v in values.to_pylist()], object)
+
 # %% ../nbs/01a_vectors.ipynb #72e37ccd
 def vector_batches(
     path: Path, # a Parquet or Arrow file
     column: str | None = None, # the column with the vectors
-) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]: # how many rows it says it has; for each batch vectors (b, d), and values of column `id` if any
+    id_column: str | None = None, # the column with the names; `id` if not given
+) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]: # how many rows it says it has; for each batch vectors (b, d), and names (b,) if there are any
     "The vectors of a table piece by piece; raises `UserError` where they do not agree with each other or with the file."
     schema, n, rows = table_batches(path)
     if n == 0: raise UserError(f'{path} has no rows.')
-    columns = vector_columns(schema, column, path)
+    columns, name = vector_columns(schema, column, path, id_column), id_column or 'id'
     def pieces() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         d, at, waiting = None, 0, [] # batches of nothing but nulls, until it is known how long a vector is
         for batch in rows:
             batch.validate(full=True) # Arrow follows damaged offsets to wherever they lead, and the process dies
             x = batch_matrix(batch, columns, path)
-            waiting.append((x, batch.column(schema.names.index('id')).to_numpy(zero_copy_only=False).astype(str) if 'id' in schema.names else None))
+            waiting.append((x, as_names(batch.column(schema.names.index(name))) if name in schema.names else None))
             at += len(x)
             if x.shape[1] == 0 and d is None: continue
             if d is None: d = x.shape[1]
@@ -288,12 +300,13 @@ def to_npy(
     path: Path, # a Parquet or Arrow file
     target: Path, # the .npy file to write
     column: str | None = None, # the column with the vectors
-) -> tuple[Path, np.ndarray | None]: # `target`, and the values of a column `id`, if there is one
+    id_column: str | None = None, # the column with the names; `id` if not given
+) -> tuple[Path, np.ndarray | None]: # `target`, and (n,) the names, if there are any
     "Write the vectors of a table as `.npy`, batch by batch."
     ids, dtype = [], None
     with readable(f'{path} cannot be read as {"Parquet" if path.suffix in (".parquet", ".pq") else "Arrow"}',
                   'Write it again, or leave it out.'), atomic_write(target) as tmp, open(tmp, 'wb') as f:
-        n, pieces = vector_batches(path, column)
+        n, pieces = vector_batches(path, column, id_column)
         for x, some in pieces:
             if dtype is None:
                 dtype = x.dtype
@@ -312,7 +325,10 @@ def shard_files(
     if not path.exists(): raise UserError(f'{path}: there is no such file or folder.')
     files = (sorted((p for p in path.iterdir() if p.suffix in SUFFIXES and not p.name.startswith('.')), key=lambda p: natural(p.name))
              if path.is_dir() else [path])
-    if not files: raise UserError(f'{path} holds no files of embeddings ({", ".join(SUFFIXES)}).')
+    if not files:
+        inner = sorted((p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith('.')), key=natural)
+        raise UserError(f'{path} holds no files of embeddings ({", ".join(SUFFIXES)}).'
+                        + f' Folders in it are not looked into: name one of {", ".join(inner[:5])}{", …" * (len(inner) > 5)}.' * bool(inner))
     kinds = {p.suffix for p in files}
     if len(kinds) > 1: raise UserError(f'{path} holds files of different kinds ({", ".join(sorted(kinds))}). Leave one kind in it, or give a list of files.')
     if files[0].suffix not in SUFFIXES: raise UserError(f'{files[0]}: unknown kind of file. Known are {", ".join(SUFFIXES)}.')
@@ -334,18 +350,23 @@ def open_table(
     path: Path, # a Parquet or Arrow file
     scratch: str | Path, # the folder for its `.npy` copy
     column: str | None = None, # the column with the vectors
-) -> tuple[np.ndarray, np.ndarray | None]: # (n, d) memory map, and the values of a column `id`, if there is one
+    id_column: str | None = None, # the column with the names; `id` if not given
+) -> tuple[np.ndarray, np.ndarray | None]: # (n, d) memory map, and (n,) the names, if there are any
     "Map the copy of a table, which is made if it is not there."
-    copy = Path(scratch)/f'{path.stem}-{digest(str(path.resolve()), stamp(path), column)}.npy'
-    names = copy.with_suffix('.ids.npy')
+    import pyarrow as pa, pyarrow.parquet as pq
+    copy = Path(scratch)/f'{path.stem}-{digest(str(path.resolve()), stamp(path), column, id_column)}.npy'
+    names = copy.with_suffix('.ids.parquet')
     def kept() -> tuple[np.ndarray, np.ndarray] | None: # a copy that was damaged is made again
-        try: return (open_npy(copy), np.load(names, allow_pickle=False)) if copy.exists() and names.exists() else None
-        except (UserError, ValueError, OSError): return None
+        if not (copy.exists() and names.exists()): return None
+        try: # Arrow takes no path that is not Unicode
+            with open(names, 'rb') as f: return open_npy(copy), as_names(pq.read_table(f, page_checksum_verification=True)['name'])
+        except (UserError, ValueError, OSError, KeyError, pa.ArrowException): return None
     if known := kept(): ids = known[1]
     else:
-        _, ids = to_npy(path, copy, column)
-        if ids is None: ids = np.empty(0, str)
-        with atomic_write(names) as tmp, open(tmp, 'wb') as f: np.save(f, ids)
+        _, ids = to_npy(path, copy, column, id_column)
+        if ids is None: ids = np.empty(0, object)
+        with atomic_write(names) as tmp, open(tmp, 'wb') as f:
+            pq.write_table(pa.table({'name': pa.array(ids, pa.large_string())}), f, write_page_checksum=True)
     return open_npy(copy), ids if len(ids) else None
 
 # %% ../nbs/01a_vectors.ipynb #2b9688d0
@@ -371,10 +392,13 @@ def open_vectors(
     x: Any, # a matrix (numpy, torch, nested lists), a path to a file or folder, or a list of paths or matrices (shards)
     column: str | None = None, # Parquet and Arrow: the column that holds the vectors, where that is not plain
     scratch: str | Path | None = None, # a folder for the `.npy` copies of Parquet and Arrow, found again there; a temporary one if not given
+    id_column: str | None = None, # Parquet and Arrow: the column that holds the names of the rows; `id` if not given and there
 ) -> Vectors:
     "Open embeddings for reading in pieces. Nothing is read yet but headers; see `Vectors.check`."
     if isinstance(x, Vectors): return x
     shards = shards_of(x)
+    if id_column is not None and any(not isinstance(s, Path) or s.suffix == '.npy' for s in shards):
+        raise UserError(f'id_column is {id_column!r}, but arrays and .npy files have no columns. Give the names with ids=, or --ids.')
     own = Scratch() if scratch is None and any(isinstance(s, Path) and s.suffix != '.npy' for s in shards) else None
     folder = own.folder if own else scratch or '' # wanted by tables only
     parts, names, ids, stamps = list[np.ndarray](), list[str](), [], {}
@@ -382,7 +406,7 @@ def open_vectors(
         some, name = None, f'embeddings in {s}' if isinstance(s, Path) else 'embeddings' if len(shards) == 1 else f'embeddings of shard {i}'
         if isinstance(s, Path):
             stamps[str(s)] = stamp(s)
-            s, some = (open_npy(s), None) if s.suffix == '.npy' else open_table(s, folder, column)
+            s, some = (open_npy(s), None) if s.suffix == '.npy' else open_table(s, folder, column, id_column)
         part = as_matrix(s, name)
         if parts: agree(parts[0], names[0], part, name)
         parts.append(part); names.append(name)

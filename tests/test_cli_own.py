@@ -239,13 +239,18 @@ def test_embeddings(vectors):
     assert 'found       100.0 % of all near-duplicates (95 % ' in out and 'measured on 600 random items' in out
     assert {k: v for k, v in contents(vectors).items() if not k.startswith('shards-deduped')} == before
     assert sorted(p.name for p in (vectors/'shards-deduped').iterdir()) == ['config.json', 'manifest.csv', 'manifest.parquet'] # and no .work
+    assert (t['duplicate_id'] == [str(i) if i >= 0 else '' for i in t['duplicate_of']]).all()
 
 def test_embeddings_are_listed_by_their_names(vectors):
     out, err = run(vectors, 'embeddings', 'x.parquet', '--column', 'vector', '--list', '--gone', '--keep', 'first', '--recall', '0', '--out', 'out')
     assert out.splitlines() == [f'item {i}' for i in range(500, 600)] and 'stay        500 of 600' in err and 'found' not in err
     (vectors/'names.txt').write_text('\n'.join(f'{i}.jpg' for i in range(600)) + '\n', encoding='utf-8-sig') # as some editors write it
-    out, _ = run(vectors, 'embeddings', 'shards', '--ids', 'names.txt', '--list', '--target', '300', '--keep', 'first', '--out', 'half')
-    assert len(out.splitlines()) == 300 and set(out.splitlines()) <= {f'{i}.jpg' for i in range(600)}
+    out, err = run(vectors, 'embeddings', 'shards', '--ids', 'names.txt', '--list', '--target', '300', '--keep', 'first', '--out', 'half')
+    assert len(out.splitlines()) == 300 and set(out.splitlines()) <= {f'{i}.jpg' for i in range(600)} and 'go          300 to reach the target, at eps ' in err
+    pq.write_table(pa.table({'url': [f'u{i}' for i in range(600)], 'v': pq.read_table(vectors/'x.parquet')['vector']}), vectors/'urls.parquet')
+    run(vectors, 'embeddings', 'urls.parquet', '--id-column', 'url', '--keep', 'first', '--recall', '0', '--out', 'named')
+    t = manifest(vectors/'named')
+    assert t['id'][599] == 'u599' and t['duplicate_id'][599] == 'u99'
 
 def test_rows_of_embeddings_that_cannot_be_compared(vectors):
     x = np.load(vectors/'shards'/'0.npy'); x[7] = np.nan; np.save(vectors/'shards'/'0.npy', x)
@@ -306,7 +311,9 @@ def test_stricter_thresholds_are_told_where_they_cost_nothing(tmp_path, monkeypa
     ('embeddings shards --probes 0', 'probes is 0'),
     ('embeddings shards --gone', 'give --list, too'), ('embeddings shards --ids none.txt', 'none.txt cannot be read'),
     ('embeddings shards --memory lots', "memory is 'lots'"), ('embeddings shards --out shards/new', 'lies in shards'),
-    ('dedup shards/0.npy', 'semdedup embeddings'), ('dedup x.parquet', 'semdedup embeddings'),
+    ('dedup shards/0.npy', 'semdedup embeddings'), ('dedup x.parquet', 'semdedup embeddings'), ('dedup shards', 'semdedup embeddings'),
+    ('embeddings x.parquet --column vector --id-column url', "has no column 'url'"), ('embeddings shards --id-column url', 'have no columns'),
+    ('embeddings .. --out ../new', 'not looked into: name one of work'),
 ])
 def test_mistakes_with_embeddings_are_answered_in_one_sentence(vectors, args, says):
     before = contents(vectors)

@@ -1,4 +1,5 @@
 """Embeddings in files: tables of every shape, several batches, and what is refused."""
+import tracemalloc
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
 from semdedup import UserError, deduplicate, open_vectors
 
@@ -95,12 +96,12 @@ def test_a_file_of_nothing_but_nulls_is_refused(tmp_path):
     pq.write_table(pa.table({'v': pa.array([None, None], pa.list_(pa.float32()))}), tmp_path/'x.parquet')
     with pytest.raises(UserError, match='null'): open_vectors(tmp_path/'x.parquet')
 
-@pytest.mark.parametrize('ending', ['.npy', '.ids.npy'])
+@pytest.mark.parametrize('ending', ['.npy', '.ids.parquet'])
 def test_a_damaged_copy_of_a_table_is_made_again(tmp_path, ending):
     pq.write_table(pa.table({'id': ['a', 'b'], 'v': pa.array([[1., 0], [0., 1]], pa.list_(pa.float64()))}), tmp_path/'x.parquet')
     read = lambda: open_vectors(tmp_path/'x.parquet', None, tmp_path/'copies')
     (tmp_path/'copies').mkdir(); assert list(read().ids) == ['a', 'b']
-    copy = next(f for f in (tmp_path/'copies').iterdir() if f.name.endswith(ending) and (ending == '.ids.npy') == f.name.endswith('.ids.npy'))
+    copy, = (f for f in (tmp_path/'copies').iterdir() if f.name.endswith(ending))
     copy.write_bytes(copy.read_bytes()[:20])
     assert list(read().ids) == ['a', 'b'] and np.array_equal(read().take(slice(None)), np.eye(2))
 
@@ -118,8 +119,32 @@ def test_a_path_may_begin_at_home(monkeypatch, tmp_path):
 
 def test_a_column_called_id_is_no_dimension(tmp_path):
     pq.write_table(pa.table({'id': [5., 6., 7.], 'a': [3., 4., 1.], 'b': [1., 2., 8.]}), tmp_path/'x.parquet')
-    v = open_vectors(tmp_path/'x.parquet')
+    with pytest.warns(UserWarning, match=r'No column of vectors: the 2 columns of floating-point numbers \(a, b\) are taken together'):
+        v = open_vectors(tmp_path/'x.parquet')
     assert v.shape == (3, 2) and v.ids.tolist() == ['5.0', '6.0', '7.0']
+    with pytest.warns(UserWarning, match='1 columns'): v = open_vectors(tmp_path/'x.parquet', id_column='b')
+    assert v.shape == (3, 1) and v.ids.tolist() == ['1.0', '2.0', '8.0']
+
+def test_names_come_from_the_column_that_is_named(tmp_path):
+    pq.write_table(table(x=X, id=[f'i{i}' for i in range(40)], url=[f'u{i}' for i in range(40)], some=['a', None] * 20), tmp_path/'x.parquet')
+    names = lambda **how: deduplicate(tmp_path/'x.parquet', **how).table['id'].tolist()[:2]
+    assert names() == ['i0', 'i1'] and names(id_column='url') == ['u0', 'u1'] and names(ids=range(40)) == ['0', '1']
+    with pytest.raises(UserError, match="has no column 'uri'. There are: x, id, url, some"): names(id_column='uri')
+    with pytest.raises(UserError, match='ids: 20 of 40 are missing'): names(id_column='some')
+    with pytest.raises(UserError, match="id_column is 'url'; give one of them"): names(id_column='url', ids=range(40))
+    with pytest.raises(UserError, match='arrays and .npy files have no columns'): deduplicate(X, id_column='url')
+
+def test_names_take_the_room_of_their_letters(tmp_path):
+    "One long name must not make all others as long."
+    pq.write_table(table(x=np.tile(X, (500, 1)), id=[*map(str, range(19_999)), 'x' * 100_000]), tmp_path/'x.parquet')
+    tracemalloc.start()
+    ids = open_vectors(tmp_path/'x.parquet').ids
+    assert tracemalloc.get_traced_memory()[1] < 50e6 and len(ids[-1]) == 100_000
+    tracemalloc.stop()
+
+def test_folders_inside_a_folder_are_named(tmp_path):
+    for i in range(7): (tmp_path/f'emb_{i}').mkdir()
+    with pytest.raises(UserError, match='not looked into: name one of emb_0, emb_1, emb_2, emb_3, emb_4, ….'): open_vectors(tmp_path)
 
 @pytest.mark.parametrize('ids', [[None] * 40, [*map(str, range(39)), float('nan')]])
 def test_each_item_has_a_name_or_none_has(ids):

@@ -149,7 +149,9 @@ def copy_help(page):
     command = typer.main.get_command(app)
     text = typer.cli.get_docs_for_click(obj=command, ctx=typer.Context(command, info_name='semdedup'), name='semdedup').partition('\n')[2]
     text = re.sub(r'(?m)^Examples:\n\n((?:- .*\n)+)', lambda m: '**Examples**:\n\n```sh\n' + re.sub('(?m)^- ', '', m[1]) + '```\n', text)
-    page.write_text(f'---\ntitle: The command line\ndescription: What semdedup --help says, on one page\n---\n{text}', encoding='utf-8')
+    # flags are code: elsewhere a dash would be made of two hyphens
+    text = re.sub(r'(?s)(```.*?```|`[^`]*`)|(--\w[\w-]*)', lambda m: m[1] or f'`{m[2]}`', text)
+    page.write_text(f'---\ntitle: The command line\ndescription: What each command says of itself, on one page\n---\n{text}', encoding='utf-8')
 
 def make_pages(to):
     "Everything that the site is rendered from, in the folder `to`."
