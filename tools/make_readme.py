@@ -26,6 +26,7 @@ def cell_options(cell):
     if cell.cell_type != 'code': return
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.MULTILINE).strip()
     if off(cell, 'output'): cell.outputs = []
+    cell.metadata['alt'] = ' '.join(cell.directives_.get('fig-alt:', []))
     # The two names by which nbconvert's template knows "without the code" and "the language of the code".
     cell.metadata['transient'] = {'remove_source': off(cell, 'echo')}
     cell.metadata['magics_language'] = cell.metadata.get('language', 'python')
@@ -67,8 +68,10 @@ def render():
     nb, folder = read_nb(path), f'{path.stem}_files'
     Readme(path.parent.relative_to(ROOT).as_posix())(nb)
     node = nbformat.reads(nb2str(nb), as_version=4)
+    alt = iter([c.metadata['alt'] for c in node.cells if c.cell_type == 'code' for o in c.outputs if 'image/png' in o.get('data', {})])
     text, resources = MarkdownExporter().from_notebook_node(node, {'output_files_dir': folder, 'unique_key': path.stem})
     if re.search('^:::', text, flags=re.MULTILINE): sys.exit(f"{path.name}: blocks with ':::' are Quarto's; in a README they would show as they are.")
+    text = re.sub(r'!\[png\]\(', lambda _: f'![{next(alt)}](', text)
     figures = {ROOT/name: data for name, data in resources['outputs'].items()}
     return re.sub(r'\n(?:[ \t]*\n)+', '\n\n', text).strip() + '\n', figures, ROOT/folder    # nbconvert is generous with blank lines
 
