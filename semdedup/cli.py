@@ -822,7 +822,7 @@ def embeddings(
     try: found = deduplicate(path, eps, rule, keep, n_clusters=n_clusters, seed=seed, target=size, probes=probes, exact=exact, ids=names,
                              on_invalid=on_invalid, memory=memory, checkpoint=work, recall=recall, device=device, column=column, id_column=id_column)
     except UserError: take_back(made); raise
-    begin_results(out, 'embeddings', {'source': path, 'ids': names and digest(names), **found.config})
+    begin_results(out, 'embeddings', {'source': path, 'ids': names and digest(names), 'column': column, 'id_column': id_column, **found.config})
     found.table['duplicate_id'] = found.table['id'].reindex(found.table['duplicate_of']).fillna('').to_numpy()
     tell = deliver(found, out, csv, None, list_)
     t, stats, known = found.table, found.stats, found.evidence

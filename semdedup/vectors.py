@@ -218,6 +218,8 @@ def vector_columns(
     if lists: raise UserError(f'{path} has several columns of vectors ({", ".join(lists)}). Say which one with column=, or --column.')
     numbers = [f.name for f in schema if is_number(f) and f.name not in ('id', id_column)]
     if not numbers: raise UserError(f'{path} has no column of vectors, and no columns of floating-point numbers. There are: {", ".join(schema.names)}.')
+    if len(numbers) == 1: # all of one sign would be duplicates of each other
+        raise UserError(f'{path} has no column of vectors, and only one column of floating-point numbers, {numbers[0]}: vectors of one number have no direction.')
     warnings.warn(f'No column of vectors: the {len(numbers)} columns of floating-point numbers ({", ".join(numbers[:3])}{", …" * (len(numbers) > 3)}) '
                   'are taken together, as one vector a row.')
     return numbers
@@ -245,8 +247,7 @@ def batch_matrix(
     path: Path, # for errors
 ) -> np.ndarray: # (b, d); (b, 0) if all vectors are null, and nothing says how long they would be
     "The vectors of one record batch; rows that are null become NaN."
-    if len(columns) > 1 or not hasattr(batch.column(columns[0]).type, 'value_type'):
-        return np.stack([batch.column(c).to_numpy(zero_copy_only=False) for c in columns], 1)
+    if len(columns) > 1: return np.stack([batch.column(c).to_numpy(zero_copy_only=False) for c in columns], 1)
     col = batch.column(columns[0])
     kind = col.type.value_type.to_pandas_dtype()
     lengths = np.asarray(col.value_lengths().fill_null(-1)) if not hasattr(col.type, 'list_size') else np.where(col.is_valid(), col.type.list_size, -1)

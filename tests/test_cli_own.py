@@ -291,6 +291,11 @@ def test_a_manifest_of_other_names_does_not_stand_beside_an_old_table(vectors):
     run(vectors, 'embeddings', 'shards', '--recall', '0', '--ids', 'a.txt', '--csv', '--out', 'out')
     run(vectors, 'embeddings', 'shards', '--recall', '0', '--ids', 'b.txt', '--out', 'out')
     assert files(vectors/'out') == ['config.json', 'manifest.parquet'] and manifest(vectors/'out')['id'][3] == 'b3'
+    x = pq.read_table(vectors/'x.parquet').select(['id', 'vector'])
+    pq.write_table(x.append_column('url', pa.array([f'u{i}' for i in range(600)])), vectors/'urls.parquet')
+    run(vectors, 'embeddings', 'urls.parquet', '--recall', '0', '--csv', '--out', 'urls')
+    run(vectors, 'embeddings', 'urls.parquet', '--recall', '0', '--id-column', 'url', '--out', 'urls')
+    assert files(vectors/'urls') == ['config.json', 'manifest.parquet'] and manifest(vectors/'urls')['id'][3] == 'u3'
 
 def test_stricter_thresholds_are_told_where_they_cost_nothing(tmp_path, monkeypatch):
     from typer.testing import CliRunner
