@@ -219,7 +219,7 @@ def vector_columns(
     numbers = [f.name for f in schema if is_number(f) and f.name not in ('id', id_column)]
     if not numbers: raise UserError(f'{path} has no column of vectors, and no columns of floating-point numbers. There are: {", ".join(schema.names)}.')
     if len(numbers) == 1: # all of one sign would be duplicates of each other
-        raise UserError(f'{path} has no column of vectors, and only one column of floating-point numbers, {numbers[0]}: vectors of one number have no direction.')
+        raise UserError(f'{path} has no column of vectors, and only one column of floating-point numbers, {numbers[0]}: too little for directions.')
     warnings.warn(f'No column of vectors: the {len(numbers)} columns of floating-point numbers ({", ".join(numbers[:3])}{", …" * (len(numbers) > 3)}) '
                   'are taken together, as one vector a row.')
     return numbers

@@ -122,7 +122,7 @@ def test_a_column_called_id_is_no_dimension(tmp_path):
     with pytest.warns(UserWarning, match=r'No column of vectors: the 2 columns of floating-point numbers \(a, b\) are taken together'):
         v = open_vectors(tmp_path/'x.parquet')
     assert v.shape == (3, 2) and v.ids.tolist() == ['5.0', '6.0', '7.0']
-    with pytest.raises(UserError, match='only one column of floating-point numbers, a: vectors of one number'): open_vectors(tmp_path/'x.parquet', id_column='b')
+    with pytest.raises(UserError, match='only one column of floating-point numbers, a: too little'): open_vectors(tmp_path/'x.parquet', id_column='b')
 
 def test_names_come_from_the_column_that_is_named(tmp_path):
     pq.write_table(table(x=X, id=[f'i{i}' for i in range(40)], url=[f'u{i}' for i in range(40)], some=['a', None] * 20), tmp_path/'x.parquet')
